@@ -1,0 +1,1 @@
+"""Explore a language model's own skill axes."""
