@@ -355,9 +355,9 @@ def pool(
     import torch
 
     device = torch_module(model).device
-    ids = torch.tensor(_padded([row.ids for row in rows]), dtype=torch.long, device=device)
-    counts = torch.tensor(_padded(masks), device=device)
-    real = torch.tensor(_padded([np.ones(len(row), bool) for row in rows]), device=device)
+    ids = torch.tensor(padded([row.ids for row in rows]), dtype=torch.long, device=device)
+    counts = torch.tensor(padded(masks), device=device)
+    real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     envoys = blocks(model)
     with torch.inference_mode(), model.trace(inputs) as tracer:
@@ -382,7 +382,7 @@ def pool(
     return torch.stack(list(pooled)).cpu().numpy(), sinks, values
 
 
-def _padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Rows side by side, padded on the right with zeros."""
     out = np.zeros((len(arrays), max(map(len, arrays))), dtype=arrays[0].dtype)
     for row, array in zip(out, arrays, strict=True):

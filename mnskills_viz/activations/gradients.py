@@ -1,0 +1,280 @@
+"""How the model's preference for a right answer changes with its residual stream.
+
+One backward pass gives, for every example and every layer at once, the gradient of a target with
+respect to a vector added to the residual stream after that layer.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..corpus import Corpus, Example
+from ..errors import InputError
+from ..models import blocks, torch_module
+from .collect import padded, plan_batches, response_logprob
+from .tokens import Tokens, tokenize
+
+if TYPE_CHECKING:
+    import torch
+    from nnsight.modeling.transformers import TransformersModel
+
+Target = Literal["contrast", "reference"]
+Phase = Literal["prompt", "generation"]
+PHASES: tuple[Phase, ...] = ("prompt", "generation")
+
+# Training keeps every activation of the batch: a quarter of what collecting takes.
+TOKEN_BUDGET = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Per-example gradients of a target, one vector a layer.
+
+    Attributes
+    ----------
+    ids : list of str
+        Examples, in corpus order; those that give no target are left out.
+    layers : list of int
+    values : ndarray of float32, [n]
+        The target itself, nats per response token.
+    skipped : list of str
+        Ids without response, or, for the contrast, without an answer that can be corrupted.
+    """
+
+    ids: list[str]
+    layers: list[int]
+    values: NDArray[np.float32]
+    skipped: list[str]
+    _by_phase: dict[Phase, NDArray[np.float32]]
+
+    def matrix(self, layer: int, phases: Sequence[Phase] = PHASES) -> NDArray[np.float32]:
+        """Gradient with respect to a vector added at `layer` to all tokens of `phases`.
+
+        Returns
+        -------
+        ndarray of float32, [n, d_model]
+            Nats per response token, per unit of the residual stream.
+        """
+        if layer not in self.layers:
+            raise InputError(f"layer {layer} has no gradients; there are layers {self.layers}")
+        at = self.layers.index(layer)
+        total: NDArray[np.float32] = np.sum([self._by_phase[p][at] for p in phases], axis=0)
+        return total
+
+
+def gradients(
+    model: "TransformersModel",
+    corpus: Corpus,
+    layers: Literal["all"] | Sequence[int] = "all",
+    target: Target = "contrast",
+    token_budget: int = TOKEN_BUDGET,
+    progress: bool = True,
+) -> Gradients:
+    """Differentiate a target with respect to vectors added at every layer.
+
+    Parameters
+    ----------
+    model : TransformersModel
+    corpus : Corpus
+        Examples with responses; for the contrast also with answers, or numbers in the response.
+    layers : "all" or list of int
+    target : {"contrast", "reference"}
+        ``"contrast"``: log-probability of the reference less that of the reference with its final
+        answer changed wherever it occurs (skill, with the style of the text cancelled);
+        ``"reference"``: log-probability of the reference. Both per response token.
+    token_budget : int
+        Most tokens in a batch, padding included.
+    progress : bool
+
+    Returns
+    -------
+    Gradients
+
+    Raises
+    ------
+    InputError
+        No example gives a target.
+    """
+    if target not in ("contrast", "reference"):
+        raise InputError(f'target must be "contrast" or "reference", not {target!r}')
+    depth = len(blocks(model))
+    chosen = list(range(depth)) if isinstance(layers, str) else sorted(set(layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
+        raise InputError(f"layers {list(layers)}: the model has layers 0 to {depth - 1}")
+
+    wrong = {e.id: corrupt(e) for e in corpus} if target == "contrast" else {}
+    used = [e for e in corpus if e.response and (target == "reference" or wrong[e.id])]
+    if not used:
+        raise InputError(
+            f'target="{target}" needs responses'
+            + (" with an answer or a number to change" if wrong else "")
+            + f"; none of the {len(corpus)} examples has one"
+        )
+    right = tokenize(model.tokenizer, used)
+    bar = tqdm(
+        total=sum(map(len, right)) * (2 if wrong else 1),
+        desc="gradients",
+        unit="tok",
+        unit_scale=True,
+        disable=not progress,
+    )
+    with bar:
+        values, by_phase = _differentiate(model, right, chosen, token_budget, bar)
+        if wrong:
+            changed = [replace(e, response=wrong[e.id] or "") for e in used]
+            counterparts = tokenize(model.tokenizer, changed)
+            lower, lower_phase = _differentiate(model, counterparts, chosen, token_budget, bar)
+            # A changed answer may be longer: compare sums, then divide by the reference's length.
+            ratio = np.array(
+                [_n_response(w) / _n_response(r) for w, r in zip(counterparts, right, strict=True)],
+                dtype=np.float32,
+            )
+            values = values - ratio * lower
+            by_phase = {p: by_phase[p] - ratio[:, None] * lower_phase[p] for p in PHASES}
+    kept = {e.id for e in used}
+    return Gradients(
+        ids=[e.id for e in used],
+        layers=chosen,
+        values=values,
+        skipped=[e.id for e in corpus if e.id not in kept],
+        _by_phase=by_phase,
+    )
+
+
+def _n_response(row: Tokens) -> int:
+    return len(row) - row.response_start
+
+
+# ---------------------------------------------------------------------------------- corruption
+
+_NUMBER = r"\d+(?:[.,]\d+)*"
+
+
+def corrupt(example: Example) -> str | None:
+    """Return the reference with its final answer changed, as little as possible.
+
+    A numeric answer gets one digit changed; words are put in another order, or one letter is
+    changed. The change is made wherever the answer occurs, so that a worked solution stays
+    consistent: what is compared is the computing, not the copying. Seeded by the example's id.
+
+    Returns
+    -------
+    str or None
+        None if the response has no answer to change.
+    """
+    numbers = re.findall(_NUMBER, example.response)
+    answer = example.answer if example.answer and example.answer in example.response else None
+    answer = answer or (numbers[-1] if numbers else None)
+    if answer is None:
+        return None
+    seed = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:8])
+    wrong = _wrong(answer, random.Random(seed))  # noqa: S311 - not for secrets
+    # The answer 5 is not a part of 15 or of 2.5, nor "no" of "north".
+    border_left = r"(?<![\w.])" if answer[0].isalnum() else ""
+    border_right = r"(?!\w|[.,]\d)" if answer[-1].isalnum() else ""
+    changed = re.sub(
+        border_left + re.escape(answer) + border_right, lambda _: wrong, example.response
+    )
+    return changed if changed != example.response else None
+
+
+def _wrong(answer: str, rng: random.Random) -> str:
+    digits = [i for i, letter in enumerate(answer) if letter.isdigit()]
+    if digits:
+        at = rng.choice(digits)
+        leading = at == digits[0] and len(digits) > 1
+        others = [d for d in "0123456789"[leading:] if d != answer[at]]
+        return answer[:at] + rng.choice(others) + answer[at + 1 :]
+    opposites = {
+        "yes": "no",
+        "no": "yes",
+        "true": "false",
+        "false": "true",
+        "even": "odd",
+        "odd": "even",
+    }
+    if answer.lower() in opposites:
+        other = opposites[answer.lower()]
+        return other.capitalize() if answer[0].isupper() else other
+    words = answer.split(" ")
+    if len(set(words)) > 1:
+        shuffled = words[:]
+        while shuffled == words:
+            rng.shuffle(shuffled)
+        return " ".join(shuffled)
+    letters = [i for i, letter in enumerate(answer) if letter.isalpha()] or [0]
+    at = rng.choice(letters)
+    alphabet = (
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if answer[at].isupper() else "abcdefghijklmnopqrstuvwxyz"
+    )
+    return answer[:at] + rng.choice([a for a in alphabet if a != answer[at]]) + answer[at + 1 :]
+
+
+# ---------------------------------------------------------------------------------- backward
+
+
+def _differentiate(
+    model: "TransformersModel", rows: Sequence[Tokens], layers: list[int], budget: int, bar: Any
+) -> tuple[NDArray[np.float32], dict[Phase, NDArray[np.float32]]]:
+    """Mean response log-probability [n], and its gradients {phase: [n_layers, n, d]}."""
+    values = np.empty(len(rows), dtype=np.float32)
+    found: dict[Phase, NDArray[np.float32]] = {}
+    for batch in plan_batches([len(row) for row in rows], budget):
+        chosen = [rows[i] for i in batch]
+        value, grads = _backward(model, chosen, layers)
+        values[batch] = value
+        for phase, grad in zip(PHASES, np.moveaxis(grads, 2, 0), strict=True):
+            whole = found.setdefault(phase, np.empty((len(layers), len(rows), grad.shape[2]), "f4"))
+            whole[:, batch] = grad
+        bar.update(sum(map(len, chosen)))
+    return values, found
+
+
+def _backward(
+    model: "TransformersModel", rows: Sequence[Tokens], layers: list[int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """One batch: values [b], gradients [n_layers, b, n_phases, d].
+
+    A zero vector per example and phase is added to the residual stream after every layer; the
+    gradient with respect to it is exact for any vector added there.
+    """
+    import nnsight
+    import torch
+
+    module = torch_module(model)
+    ids = torch.tensor(padded([r.ids for r in rows]), dtype=torch.long, device=module.device)
+    phases = torch.stack([_phase_mask(rows, phase) for phase in PHASES], dim=-1).to(module.device)
+    width = module.config.get_text_config().hidden_size
+    added = [
+        torch.zeros(len(rows), len(PHASES), width, device=module.device, requires_grad=True)
+        for _ in layers
+    ]
+    envoys = blocks(model)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.enable_grad():
+        with model.trace(inputs):
+            for layer, vectors in zip(layers, added, strict=True):
+                output = envoys[layer].output
+                hidden = output[0] if isinstance(output, tuple) else output
+                shifted = hidden + (phases @ vectors).to(hidden.dtype)
+                envoys[layer].output = (
+                    (shifted, *output[1:]) if isinstance(output, tuple) else shifted
+                )
+            values = nnsight.save(response_logprob(model.output.logits, ids, rows))
+        found = torch.autograd.grad(values.sum(), added)
+    return values.detach().cpu().numpy(), torch.stack(found).cpu().numpy()
+
+
+def _phase_mask(rows: Sequence[Tokens], phase: Phase) -> "torch.Tensor":
+    """Which real tokens belong to a phase [b, t], as float32."""
+    import torch
+
+    masks = [(np.arange(len(row)) < row.response_start) == (phase == "prompt") for row in rows]
+    return torch.tensor(padded(masks), dtype=torch.float32)

@@ -1,0 +1,1 @@
+"""What a person sees of an axis: its examples and its labels."""

@@ -1,0 +1,1 @@
+"""Directions that are added to the residual stream, and what they do."""
