@@ -5,10 +5,12 @@ respect to a vector added to the residual stream after that layer.
 """
 
 import hashlib
+import json
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..corpus import Corpus, Example
 from ..errors import InputError
+from ..files import write_bytes
 from ..models import blocks, torch_module
 from .collect import padded, plan_batches, response_logprob
 from .tokens import Tokens, tokenize
@@ -67,6 +70,32 @@ class Gradients:
         at = self.layers.index(layer)
         total: NDArray[np.float32] = np.sum([self._by_phase[p][at] for p in phases], axis=0)
         return total
+
+    def save(self, path: Path, source: dict[str, Any]) -> None:
+        """Keep the gradients as safetensors, with what made them; see `load`."""
+        from safetensors.numpy import save
+
+        about = {"ids": self.ids, "layers": self.layers, "skipped": self.skipped, "source": source}
+        tensors = {"values": self.values} | {str(p): g for p, g in self._by_phase.items()}
+        write_bytes(path, save(tensors, metadata={"mnskills": json.dumps(about)}))
+
+    @classmethod
+    def load(cls, path: Path, source: dict[str, Any]) -> "Gradients | None":
+        """Read gradients that `save` kept; None if there are none, or others made them."""
+        from safetensors import SafetensorError, safe_open
+
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads(file.metadata()["mnskills"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error}); delete it to compute again") from error
+        if about["source"] != source:
+            return None
+        by_phase: dict[Phase, NDArray[np.float32]] = {p: tensors[p] for p in PHASES}
+        return cls(about["ids"], about["layers"], tensors["values"], about["skipped"], by_phase)
 
 
 def gradients(

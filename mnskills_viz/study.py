@@ -1,0 +1,645 @@
+"""The folder of one investigation: the only room that knows where things lie on disk.
+
+Every step writes its result once and reads it back when asked again with the same choices.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .activations.collect import collect
+from .activations.gradients import Gradients, gradients
+from .activations.store import Activations
+from .axes.annotations import Annotations
+from .axes.examples import overrepresented, poles
+from .bases.basis import Basis, load_basis
+from .bases.pca import PCABasis
+from .bases.sae import SAEBasis
+from .corpus import Corpus, Prompt, load_corpus
+from .errors import InputError
+from .export.export import export
+from .files import folder_in_place, read_json, write_bytes, write_json, write_text
+from .generation import generate
+from .models import ModelIdentity, identity, load_model
+from .selection.recipe import Selection
+from .selection.select import replay, select
+from .selection.weakness import pole_weakness, reference_errors
+from .steering.proxy import first_order, fitted_layer
+from .steering.vector import SteeringVector
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+FORMAT = 1
+PROBE_SHARE, PROBE_MOST = 0.2, 500
+PROXY_EXAMPLES = 64
+
+BasisKind = Literal["pca", "sae"]
+
+
+class Study:
+    """One model, one corpus, and what was found about them.
+
+    Use `Study.create` or `Study.open`.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    corpus : Corpus
+        Pool and probe; each example's ``meta["split"]`` says which.
+    about : dict
+        What ``study.json`` says.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path = path
+        self.about = about
+        self._coordinates: dict[str, NDArray[np.float32]] = {}
+
+    # ---------------------------------------------------------------------- create and open
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: str = "embedded",
+        corpus: str | Path | Corpus = "demo",
+        probe: str | Path | Corpus | None = None,
+        limit: int | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        on_error: Literal["raise", "skip"] = "raise",
+        **columns: str,
+    ) -> "Study":
+        """Make the folder of a new study.
+
+        Parameters
+        ----------
+        path : path
+            A folder that is not there yet, or is empty.
+        model : str
+            As `load_model` takes it; loaded when first needed.
+        corpus : str, path or Corpus
+            As `load_corpus` takes it. Rows of split ``"test"`` are left out.
+        probe : str, path or Corpus, optional
+            Examples to find weakness and utility on. Default: the rows of split ``"probe"``; if
+            there are none, a fifth of the corpus (500 at most), chosen by a hash of the ids.
+        limit : int, optional
+            Read no more than this many examples of the corpus.
+        dtype, device : str
+            As `load_model` takes them.
+        on_error : {"raise", "skip"}
+            As `load_corpus` takes it.
+        **columns : str
+            Which column holds what, as `load_corpus` takes them.
+
+        Raises
+        ------
+        InputError
+            A folder that holds something, or a bad corpus.
+        """
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "a study already" if (folder / "study.json").exists() else "there and not empty"
+            raise InputError(f"{folder} is {what}; open it, or choose another folder")
+        whole = (
+            corpus if isinstance(corpus, Corpus) else load_corpus(corpus, limit=limit, **columns)
+        )
+        extra = (
+            probe
+            if isinstance(probe, Corpus | None)
+            else load_corpus(probe, on_error=on_error, **columns)
+        )
+        rows, rule = _with_splits(whole, extra)
+        about = {
+            "format": FORMAT,
+            "model": {"name": model, "dtype": dtype, "device": device},
+            "identity": None,
+            "corpus": {
+                "source": whole.name,
+                "rows": len(rows),
+                "hash": rows.hash,
+                "duplicates": whole.duplicates,
+                "skipped": whole.skipped,
+                "probe_rows": len(rows.split("probe")),
+                "probe_rule": rule,
+            },
+        }
+        lines = [json.dumps(e.as_dict(), ensure_ascii=False) for e in rows]
+        with folder_in_place(folder) as building:
+            write_text(building / "corpus.jsonl", "\n".join(lines) + "\n")
+            write_json(building / "study.json", about)
+        return cls(folder, about)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Study":
+        """Open a study.
+
+        Raises
+        ------
+        InputError
+            No study there, or one of a newer format.
+        """
+        file = Path(path) / "study.json"
+        if not file.exists():
+            raise InputError(f"{path}: no study there (no study.json); create one first")
+        about = read_json(file)
+        if about.get("format") != FORMAT:
+            raise InputError(
+                f"{path}: a study of format {about.get('format')}, this version reads {FORMAT}"
+            )
+        return cls(Path(path), about)
+
+    def __repr__(self) -> str:
+        name, corpus = self.about["model"]["name"], self.about["corpus"]
+        return f"Study({str(self.path)!r}: {name} on {corpus['source']}, {corpus['rows']:,} rows)"
+
+    # -------------------------------------------------------------------------- what it holds
+
+    @functools.cached_property
+    def corpus(self) -> Corpus:
+        """Pool and probe, in order."""
+        return load_corpus(self.path / "corpus.jsonl")
+
+    @functools.cached_property
+    def pool_rows(self) -> NDArray[np.int64]:
+        """Rows that may be selected."""
+        return self._rows_of("pool")
+
+    @functools.cached_property
+    def probe_rows(self) -> NDArray[np.int64]:
+        """Rows that weakness and utility are measured on; never selected, never fitted on."""
+        return self._rows_of("probe")
+
+    def _rows_of(self, split: str) -> NDArray[np.int64]:
+        is_it = [example.meta["split"] == split for example in self.corpus]
+        return np.flatnonzero(is_it).astype(np.int64)
+
+    @functools.cached_property
+    def model(self) -> "TransformersModel":
+        """The model, loaded on first use; it must be the one that the study began with."""
+        model = load_model(**self.about["model"])
+        found = identity(model)
+        known = self.about["identity"]
+        if known is None:
+            self.about["identity"] = found.as_dict()
+            write_json(self.path / "study.json", self.about)
+        elif _weights_differ(known, found):
+            raise InputError(
+                f"{self.path} was made with {known['name']} (weights {known['weights']}), and "
+                f"what is there now under that name has weights {found.weights}; start a new study"
+            )
+        return model
+
+    @functools.cached_property
+    def activations(self) -> Activations:
+        """The collected rows."""
+        acts = Activations.open(self.path / "activations.lance")
+        if len(acts) != len(self.corpus):
+            raise InputError(
+                f"{self.path}: {len(acts)} of {len(self.corpus)} rows are collected; "
+                "finish with collect"
+            )
+        return acts
+
+    @functools.cached_property
+    def annotations(self) -> Annotations:
+        """Labels and notes."""
+        return Annotations(self.path / "annotations.sqlite")
+
+    @property
+    def basis_names(self) -> list[str]:
+        """Names of the fitted bases."""
+        return sorted(p.parent.name for p in self.path.glob("bases/[!.]*/basis.json"))
+
+    @property
+    def selection_names(self) -> list[str]:
+        """Names of the selections."""
+        return sorted(p.parent.name for p in self.path.glob("selections/[!.]*/recipe.json"))
+
+    @property
+    def export_names(self) -> list[str]:
+        """Names of the exports."""
+        return sorted(p.parent.name for p in self.path.glob("exports/[!.]*/manifest.json"))
+
+    def basis(self, name: str) -> Basis:
+        """Return a fitted basis."""
+        self._require("basis", name, self.basis_names)
+        return load_basis(self.path / "bases" / name)
+
+    def selection(self, name: str) -> Selection:
+        """Return a stored selection."""
+        self._require("selection", name, self.selection_names)
+        folder = self.path / "selections" / name
+        receipts = pd.read_parquet(folder / "receipts.parquet")
+        indices = receipts["index"].to_numpy(dtype=np.int64)
+        return Selection(indices, receipts, read_json(folder / "recipe.json"))
+
+    def _require(self, what: str, name: str, there: list[str]) -> None:
+        if name not in there:
+            raise InputError(
+                f"{self.path} has no {what} {name!r}; there are: {', '.join(there) or 'none yet'}"
+            )
+
+    # ------------------------------------------------------------------------------- collect
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether every row of the corpus has its activations."""
+        store = self.path / "activations.lance"
+        return store.exists() and len(Activations.open(store)) == len(self.corpus)
+
+    def collect(self, progress: bool = True, **options: Any) -> Activations:
+        """Collect what is not there yet; see `mnskills_viz.collect` for the options.
+
+        Raises
+        ------
+        InputError
+            The store was made with other options.
+        """
+        wanted = {"errors": True} | options
+        if not (self.is_collected and self._collected_with(wanted)):
+            self.__dict__.pop("activations", None)
+            self._coordinates.clear()
+            collect(
+                self.model,
+                self.corpus,
+                store=self.path / "activations.lance",
+                progress=progress,
+                **wanted,
+            )
+        return self.activations
+
+    def _collected_with(self, options: dict[str, Any]) -> bool:
+        source = self.activations.source_of_all
+        stored = source["options"] | {"layers": source["layers"]}
+        if options.get("layers") == "all":
+            options = options | {"layers": list(range(source["model"]["n_layers"]))}
+        return all(stored.get(k) == v for k, v in options.items() if k != "token_budget")
+
+    # ---------------------------------------------------------------------------- fit and see
+
+    def fit(
+        self,
+        kind: BasisKind = "pca",
+        layer: int | Literal["concat"] | None = None,
+        n_axes: int = 32,
+        name: str | None = None,
+        progress: Callable[[int, int, dict[str, float]], None] | None = None,
+        **options: Any,
+    ) -> Basis:
+        """Fit a basis on the pool's activations and keep it under ``bases/NAME``.
+
+        Parameters
+        ----------
+        kind : {"pca", "sae"}
+        layer : int or "concat", optional
+            Default: the block in the middle of the model.
+        n_axes : int
+        name : str, optional
+            Default: kind and layer, ``pca-15``.
+        progress : callable, optional
+            Receives epoch, number of epochs and figures while an autoencoder is trained.
+        **options
+            Further parameters of `PCABasis` or `SAEBasis`.
+        """
+        acts = self.activations
+        at = acts.layers[len(acts.layers) // 2] if layer is None else layer
+        estimator = _estimator(kind, n_axes, options)
+        source = acts.source(at) | {"fitted_on": "pool"}
+        folder = self._inside("bases", name or f"{kind}-{at}")
+        if (folder / "basis.json").exists():
+            there = load_basis(folder)
+            if there.get_params() == estimator.get_params() and there.source_ == _plain(source):
+                return there
+        X = acts.matrix(at)[self.pool_rows]
+        if isinstance(estimator, SAEBasis):
+            estimator.fit(X, source=source, progress=progress)
+        else:
+            estimator.fit(X, source=source)
+        estimator.save(folder)
+        self._forget(folder.name)
+        return estimator
+
+    def _forget(self, basis: str) -> None:
+        """Drop what was computed with an earlier basis of this name."""
+        self._coordinates.pop(basis, None)
+        for file in self.path.glob(f"results/*-{basis}.parquet"):
+            file.unlink()
+
+    def coordinates(self, basis: str) -> NDArray[np.float32]:
+        """Coordinates of all rows, pool and probe, on a basis: [n, n_axes]."""
+        if basis not in self._coordinates:
+            fitted = self.basis(basis)
+            layer = (fitted.source_ or {})["layer"]
+            self._coordinates[basis] = fitted.transform(self.activations.matrix(layer))
+        return self._coordinates[basis]
+
+    def quality(self, basis: str) -> pd.DataFrame:
+        """How far to trust each axis; see `Basis.quality`. Kept under ``results``."""
+
+        def compute() -> pd.DataFrame:
+            fitted = self.basis(basis)
+            layer = (fitted.source_ or {})["layer"]
+            categories = [self.corpus[int(i)].category for i in self.pool_rows]
+            known = None if None in categories else categories
+            return fitted.quality(self.activations.matrix(layer)[self.pool_rows], categories=known)
+
+        return self._result(f"quality-{basis}", compute)
+
+    def weakness(self, basis: str) -> pd.DataFrame:
+        """Where the model errs: weakness of every pole on the probe; see `pole_weakness`."""
+        scale = self.basis(basis).scale_
+        z = self.coordinates(basis)[self.probe_rows] / scale
+        return pole_weakness(z, self.probe_errors())
+
+    def probe_errors(self) -> NDArray[np.float64]:
+        """Errors of the model on the probe rows, from the loss of the references."""
+        logprobs = self.activations.logprobs[self.probe_rows].astype(np.float64)
+        if np.isnan(logprobs).any():
+            raise InputError(
+                f"{self.path}: {int(np.isnan(logprobs).sum())} probe examples have no response to "
+                "score; weakness needs reference responses"
+            )
+        return reference_errors(-logprobs)
+
+    def axes(self, basis: str) -> pd.DataFrame:
+        """Everything known of a basis's axes, one row each.
+
+        Returns
+        -------
+        DataFrame
+            ``axis variance``, quality, ``utility low high special`` where the proxy was run,
+            ``weakness_positive weakness_negative``, the categories that stand out at each pole,
+            and labels.
+        """
+        fitted = self.basis(basis)
+        table = self.quality(basis)
+        proxy = self.results(f"proxy-{basis}")
+        if proxy is not None:
+            at = proxy[proxy["layer"] == fitted_layer(fitted, None)].set_index("axis")
+            for column in ("utility", "low", "high", "null_high"):
+                table[column] = at[column].reindex(table["axis"]).to_numpy()
+            table["special"] = table["utility"].abs() > table["null_high"]
+        if not np.isnan(self.activations.logprobs[self.probe_rows]).any():
+            weak = self.weakness(basis).set_index(["axis", "pole"])["shrunk"]
+            table["weakness_positive"] = [weak[axis, 1] for axis in table["axis"]]
+            table["weakness_negative"] = [weak[axis, -1] for axis in table["axis"]]
+        categories = [e.category for e in self.corpus]
+        coordinates, labels = self.coordinates(basis), self.annotations.labels(basis)
+        ends = [poles(coordinates[:, axis], 20) for axis in table["axis"]]
+        for name, sign in (("positive", 1), ("negative", -1)):
+            table[f"categories_{name}"] = [
+                ", ".join(
+                    f"{c} {share:.0%}" for c, share in overrepresented(categories, p.of(sign))
+                )
+                for p in ends
+            ]
+            table[f"label_{name}"] = [labels.get((axis, sign), "") for axis in table["axis"]]
+        return table
+
+    # ------------------------------------------------------------------------ steer and proxy
+
+    def gradients(self, n: int = PROXY_EXAMPLES, progress: bool = True) -> Gradients:
+        """Contrast gradients of `n` probe examples at every collected layer, computed once."""
+        rows = self.probe_rows[:n]
+        layers = self.activations.layers
+        examples = self.corpus.take(rows)
+        source = {"corpus": examples.hash, "layers": layers, "model": self._weights()}
+        file = self.path / "results" / "gradients.safetensors"
+        found = Gradients.load(file, source)
+        if found is None:
+            found = gradients(self.model, examples, layers, progress=progress)
+            found.save(file, source)
+        return found
+
+    def _weights(self) -> str:
+        return str(self.activations.source_of_all["model"]["weights"])
+
+    def proxy(
+        self, basis: str, n: int = PROXY_EXAMPLES, seed: int = 0, progress: bool = True
+    ) -> pd.DataFrame:
+        """First-order utility of every axis; see `mnskills_viz.proxy`. Kept under ``results``."""
+
+        def compute() -> pd.DataFrame:
+            fitted = self.basis(basis)
+            found = self.gradients(n, progress)
+            return first_order(found, {fitted_layer(fitted, None): fitted}, seed)
+
+        return self._result(f"proxy-{basis}", compute, {"n": n, "seed": seed})
+
+    def steer(
+        self,
+        prompts: Sequence[Prompt],
+        basis: str,
+        axis: int,
+        dose: float,
+        max_new_tokens: int = 64,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Generate with and without a push along an axis, side by side.
+
+        Returns
+        -------
+        DataFrame
+            ``prompt unsteered steered``; kept in ``results/steering-BASIS.parquet``.
+        """
+        vector = SteeringVector.from_axis(self.basis(basis), axis, dose=dose)
+        chats = [
+            [{"role": "user", "content": p}] if isinstance(p, str) and self._has_template else p
+            for p in prompts
+        ]
+        key = {
+            "axis": axis,
+            "dose": float(dose),
+            "max_new_tokens": max_new_tokens,
+            "prompts": json.dumps(chats, ensure_ascii=False),
+        }
+
+        def compute() -> pd.DataFrame:
+            columns = {
+                name: [
+                    texts[0]
+                    for texts in generate(
+                        self.model,
+                        chats,
+                        steering=steering,
+                        max_new_tokens=max_new_tokens,
+                        progress=progress,
+                    )
+                ]
+                for name, steering in (("unsteered", None), ("steered", vector))
+            }
+            shown = [p if isinstance(p, str) else p[-1]["content"] for p in prompts]
+            return pd.DataFrame({"axis": axis, "dose": float(dose), "prompt": shown} | columns)
+
+        return self._result(f"steering-{basis}", compute, key)
+
+    @property
+    def _has_template(self) -> bool:
+        return self.model.tokenizer.chat_template is not None
+
+    # ----------------------------------------------------------------------- select and export
+
+    def select(
+        self,
+        strategy: str = "weakness",
+        budget: int = 200,
+        basis: str | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Selection:
+        """Choose examples of the pool and keep recipe and receipts under ``selections/NAME``.
+
+        Parameters
+        ----------
+        strategy, budget, **options
+            As `mnskills_viz.select` takes them.
+        basis : str, optional
+            Name of the basis; default the first one.
+        name : str, optional
+            Default: the strategy.
+        """
+        at = self._basis_or_first(basis)
+        chosen = select(
+            self.coordinates(at)[self.pool_rows],
+            strategy,
+            budget,
+            **self._selection_inputs(at),
+            **options,
+        )
+        recipe = chosen.recipe | {"basis": at, "basis_fingerprint": self.basis(at).fingerprint}
+        chosen = Selection(chosen.indices, chosen.receipts, recipe)
+        with folder_in_place(self._inside("selections", name or strategy)) as building:
+            write_json(building / "recipe.json", chosen.recipe)
+            write_bytes(building / "receipts.parquet", _parquet(chosen.receipts))
+        return chosen
+
+    def replay(self, recipe: str | Path | dict[str, Any]) -> Selection:
+        """Make a selection again from its recipe, a dict or a ``recipe.json``."""
+        made = read_json(Path(recipe)) if isinstance(recipe, str | Path) else recipe
+        at = made.get("basis") if isinstance(made, dict) else None
+        if not isinstance(at, str):
+            raise InputError(f"{recipe}: not a recipe of a study (it names no basis)")
+        again = replay(made, self.coordinates(at)[self.pool_rows], **self._selection_inputs(at))
+        return Selection(again.indices, again.receipts, made)
+
+    def _basis_or_first(self, basis: str | None) -> str:
+        if basis is not None:
+            return basis
+        if not self.basis_names:
+            raise InputError(f"{self.path} has no basis yet; fit one first")
+        return self.basis_names[0]
+
+    def _selection_inputs(self, basis: str) -> dict[str, Any]:
+        pool = [self.corpus[int(i)] for i in self.pool_rows]
+        inputs: dict[str, Any] = {
+            "ids": [e.id for e in pool],
+            "scale": self.basis(basis).scale_,
+            "categories": [e.category for e in pool],
+        }
+        if not np.isnan(self.activations.logprobs[self.probe_rows]).any():
+            inputs["probe"] = self.coordinates(basis)[self.probe_rows]
+            inputs["error"] = self.probe_errors()
+        return inputs
+
+    def export(
+        self,
+        selection: str,
+        format: str = "trl",  # noqa: A002 - the public surface calls it so
+        name: str | None = None,
+    ) -> Path:
+        """Write a selection for a trainer under ``exports/NAME``; see `mnskills_viz.export`."""
+        chosen = self.selection(selection)
+        labels = self.annotations.labels(str(chosen.recipe["basis"]))
+        folder = self._inside("exports", name or f"{selection}-{format}")
+        pool = Corpus(self.corpus.take(self.pool_rows), self.about["corpus"]["source"])
+        return export(pool, chosen, folder, format, labels=labels)
+
+    # --------------------------------------------------------------------------------- results
+
+    def results(self, name: str) -> pd.DataFrame | None:
+        """Return a table under ``results``, or None if it is not there."""
+        file = self.path / "results" / f"{name}.parquet"
+        return pd.read_parquet(file) if file.exists() else None
+
+    def _result(
+        self,
+        name: str,
+        compute: Callable[[], pd.DataFrame],
+        key: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Return the stored table if it was made with `key`, else compute and store it."""
+        wanted = hashlib.sha256(json.dumps(key or {}, sort_keys=True).encode()).hexdigest()
+        there = self.results(name)
+        if there is not None and there.attrs.get("key") == wanted:
+            return there
+        table = compute()
+        table.attrs["key"] = wanted
+        write_bytes(self.path / "results" / f"{name}.parquet", _parquet(table))
+        return table
+
+    def _inside(self, room: str, name: str) -> Path:
+        """Return the folder ``room/name``; a name cannot lead out of it."""
+        if not name or name != Path(name).name or name.startswith("."):
+            raise InputError(f"{name!r} cannot be a name; use letters, digits, - and _")
+        return self.path / room / name
+
+
+def _estimator(kind: str, n_axes: int, options: dict[str, Any]) -> PCABasis | SAEBasis:
+    kinds: dict[str, type[PCABasis] | type[SAEBasis]] = {"pca": PCABasis, "sae": SAEBasis}
+    if kind not in kinds:
+        raise InputError(f"kind of basis must be one of {', '.join(kinds)}, not {kind!r}")
+    try:
+        return kinds[kind](n_axes=n_axes, **options)
+    except TypeError as error:
+        raise InputError(f"{kind} basis: {error}") from error
+
+
+def _with_splits(corpus: Corpus, probe: Corpus | None) -> tuple[Corpus, str]:
+    """Mark every example as pool or probe, and say by which rule."""
+    from dataclasses import replace
+
+    if probe is not None:
+        ids = set(probe.ids)
+        pool = [e for e in corpus if e.id not in ids and e.meta.get("split") != "test"]
+        rows, rule = pool + list(probe), f"given: {probe.name}"
+    else:
+        rows = [e for e in corpus if e.meta.get("split") != "test"]
+        ids = {e.id for e in rows if e.meta.get("split") == "probe"}
+        rule = "rows of split 'probe'"
+        if not ids:
+            most = min(int(PROBE_SHARE * len(rows)), PROBE_MOST)
+            ids = set(sorted((e.id for e in rows), key=_hash_of_id)[:most])
+            rule = f"held out by a hash of the ids: {most} rows"
+    if not ids or len(ids) == len(rows):
+        raise InputError(
+            f"{corpus.name}: {len(rows)} rows cannot be parted into a pool and a probe set"
+        )
+    marked = (replace(e, meta=e.meta | {"split": "probe" if e.id in ids else "pool"}) for e in rows)
+    return Corpus(marked, corpus.name), rule
+
+
+def _hash_of_id(name: str) -> str:
+    return hashlib.sha256(f"probe:{name}".encode()).hexdigest()
+
+
+def _weights_differ(known: dict[str, Any], found: ModelIdentity) -> bool:
+    return bool(known["weights"] != found.weights or known["tokenizer"] != found.tokenizer)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    return table.to_parquet(index=False)
