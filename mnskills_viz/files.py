@@ -102,7 +102,11 @@ def folder_in_place(target: Path) -> Iterator[Path]:
         if target.exists():
             doomed = building.with_name(building.name + ".old")
             os.replace(target, doomed)
-            os.replace(building, target)
+            try:
+                os.replace(building, target)
+            except OSError:
+                os.replace(doomed, target)
+                raise
             shutil.rmtree(doomed)
         else:
             os.replace(building, target)

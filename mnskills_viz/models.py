@@ -171,7 +171,7 @@ def _quiet() -> Iterator[None]:
     )
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    hub.set_verbosity(hub.ERROR)
+    hub.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
@@ -274,7 +274,7 @@ def blocks_path(model: "TransformersModel") -> str:
 
     module = torch_module(model)
     depth = module.config.get_text_config().num_hidden_layers
-    lists = {
+    lists: dict[str, int] = {
         name: len(child)
         for name, child in module.named_modules()
         if isinstance(child, torch.nn.ModuleList)
@@ -285,7 +285,7 @@ def blocks_path(model: "TransformersModel") -> str:
             f"cannot find the {depth} decoder blocks of {type(module).__name__} among its "
             f"module lists: {lists or 'none'}"
         )
-    return min(found, key=lambda name: name.count("."))
+    return min(found, key=lambda name: str(name).count("."))
 
 
 def blocks(model: "TransformersModel") -> list[Any]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,9 @@ from .axes.examples import overrepresented, poles
 from .bases.basis import Basis, load_basis
 from .bases.pca import PCABasis
 from .bases.sae import SAEBasis
-from .corpus import Corpus, Prompt, load_corpus
+from .corpus import Columns, Corpus, Prompt, load_corpus
 from .errors import InputError
-from .export.export import export
+from .exporting.export import export
 from .files import folder_in_place, read_json, write_bytes, write_json, write_text
 from .generation import generate
 from .models import ModelIdentity, identity, load_model
@@ -77,7 +77,7 @@ class Study:
         dtype: str = "auto",
         device: str = "auto",
         on_error: Literal["raise", "skip"] = "raise",
-        **columns: str,
+        **columns: Unpack[Columns],
     ) -> "Study":
         """Make the folder of a new study.
 

@@ -1,0 +1,73 @@
+"""A random orthonormal basis: what any axis has to beat."""
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .basis import Array, Basis, centred_on_mean, check_count, checked_rows, warn_if_clipped
+
+
+class RandomBasis(Basis):
+    """Orthonormal directions drawn uniformly, blind to the rows: the control.
+
+    Parameters
+    ----------
+    n_axes : int, default 32
+        Axes to draw; above the largest rank that `n` centred rows of width `d` can have,
+        ``min(d, n - 1)``, it is clipped with a warning, as a PCA of them would be.
+    random_state : int, default 0
+        Seed.
+
+    Attributes
+    ----------
+    components_, mean_, scale_, explained_variance_ratio_, n_axes_, n_samples_, source_
+        See `Basis`.
+
+    Notes
+    -----
+    QR of a Gaussian matrix with the diagonal of R made positive is uniform over orthonormal
+    frames: Mezzadri, "How to generate random matrices from the classical compact groups",
+    Notices of the AMS 54 (2007).
+    """
+
+    def __init__(self, n_axes: int = 32, random_state: int = 0) -> None:
+        self.n_axes = n_axes
+        self.random_state = random_state
+
+    def fit(self, X: npt.ArrayLike, y: None = None, source: dict[str, Any] | None = None) -> Self:
+        """Draw the axes; the rows give the mean and the scales.
+
+        Parameters
+        ----------
+        X : array-like [n, d]
+            Rows, 2 or more.
+        y : None
+            Not used.
+        source : dict, optional
+            What made the rows; kept as `source_` and saved with the basis.
+
+        Returns
+        -------
+        RandomBasis
+            Itself.
+
+        Raises
+        ------
+        InputError
+            `n_axes` below 1, fewer than 2 rows, NaN or inf, or all rows equal.
+        """
+        asked = check_count("n_axes", self.n_axes)
+        mean, centred = centred_on_mean(checked_rows(self, X, fitting=True, least=2))
+        n, d = centred.shape
+        total = float(np.einsum("ij,ij->", centred, centred, dtype=np.float64)) / n
+        if total == 0:
+            raise InputError(f"all {n} rows are equal: a scale of 0 cannot be a unit")
+        rank = min(asked, d, n - 1)
+        warn_if_clipped(asked, rank, f"{n} centred rows of width {d} have no larger rank")
+        gaussian = np.random.default_rng(self.random_state).standard_normal((d, rank))
+        columns, triangle = np.linalg.qr(gaussian)
+        axes: Array = (columns * np.where(np.diag(triangle) < 0, -1.0, 1.0)).T
+        coordinates: Array = centred @ axes.astype(centred.dtype).T
+        return self._settle(mean, axes, coordinates, total, source)

@@ -1,0 +1,224 @@
+"""The data card: what the rows are, how they were chosen, how to train and how to replay.
+
+Labels, categories and sources are other people's text: whatever they hold, the table keeps its
+cells and the YAML its keys.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..corpus import Corpus, Example
+from ..selection import Selection, pole_name
+
+UNKNOWN = "unknown"
+LONGEST_CELL = 100
+
+# An underscore inside a word means nothing to Markdown, and names are full of them.
+_MARKS = re.compile(r"[&<>\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def write_card(
+    corpus: Corpus,
+    selection: Selection,
+    data_file: str,
+    labels: Mapping[tuple[int, int], str],
+) -> str:
+    """README.md with YAML front matter that ``datasets.load_dataset`` and the hub read.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        The pool.
+    selection : Selection
+        What was chosen from it.
+    data_file : str
+        Where the rows lie in the folder.
+    labels : mapping of (axis, +1 or -1) to str
+        Names that people gave to poles.
+    """
+    chosen = list(corpus.take(selection.indices))
+    parts = [
+        _front_matter(chosen, data_file),
+        f"# {len(chosen):,} SFT examples",
+        f"Chosen from the {len(corpus):,} examples of the corpus "
+        f"{markdown(corpus_name(corpus))}, along axes of a model's own activations, and in the "
+        "order in which they are meant to be trained on.",
+        "## How they were chosen",
+        _how(selection),
+        "## Axes",
+        _axes(selection, labels),
+        "## Composition",
+        _composition("category", lambda e: e.category, chosen, corpus),
+        _composition("source", lambda e: e.source, chosen, corpus),
+        _composition("licence", _licence, chosen, corpus),
+        "## Train",
+        _train(),
+        "## Replay",
+        _replay(selection),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def corpus_name(corpus: Corpus) -> str:
+    """The corpus's name without the folders of the machine that it lay on."""
+    return Path(corpus.name).name if Path(corpus.name).is_absolute() else corpus.name
+
+
+def markdown(text: str) -> str:
+    """Foreign text as one line of plain Markdown, safe inside a table cell."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) > LONGEST_CELL:
+        line = line[: LONGEST_CELL - 1] + "…"
+    return _MARKS.sub(lambda mark: f"&#{ord(mark[0])};", line)
+
+
+def yaml_text(text: str) -> str:
+    """Foreign text as a double-quoted YAML scalar."""
+
+    def quoted(character: str) -> str:
+        if character in '"\\':
+            return "\\" + character
+        return character if character.isprintable() else f"\\U{ord(character):08X}"
+
+    return '"' + "".join(map(quoted, text)) + '"'
+
+
+# ------------------------------------------------------------------------------------ sections
+
+
+def _licence(example: Example) -> str | None:
+    licence = example.meta.get("license")
+    return None if licence in (None, "") else str(licence)
+
+
+def _front_matter(chosen: Sequence[Example], data_file: str) -> str:
+    licences = sorted({_licence(example) or UNKNOWN for example in chosen})
+    lines = [
+        "---",
+        "license:",
+        *(f"- {yaml_text(licence)}" for licence in licences),
+        "task_categories:",
+        "- text-generation",
+        "tags:",
+        "- sft",
+        "- mnskills_viz",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        f"    path: {yaml_text(data_file)}",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _how(selection: Selection) -> str:
+    recipe = selection.recipe
+    picked = ", ".join(f"{count:,} {unit}" for unit, count in recipe["picked"].items())
+    facts = [
+        f"Strategy: {recipe['strategy']}. {recipe['how']}",
+        f"Budget: {recipe['budget']:,} {recipe['unit']}; used: {picked}. Seed: {recipe['seed']}.",
+    ]
+    if recipe["include"] or recipe["exclude"]:
+        facts.append(
+            f"By id: {len(recipe['include']):,} included, {len(recipe['exclude']):,} excluded."
+        )
+    if recipe["caps"]:
+        caps = (f"{markdown(name)}: {cap:,}" for name, cap in sorted(recipe["caps"].items()))
+        facts.append(f"At most so many rows of a category: {'; '.join(caps)}.")
+    facts += [f"Note: {note}." for note in recipe["notes"]]
+    return "\n".join(f"- {fact}" for fact in facts)
+
+
+def _axes(selection: Selection, labels: Mapping[tuple[int, int], str]) -> str:
+    """Poles in the order in which the curriculum reaches them."""
+    receipts = selection.receipts
+    rows = []
+    for axis, pole in dict.fromkeys(zip(receipts["axis"], receipts["pole"], strict=True)):
+        picks = receipts[(receipts["axis"] == axis) & (receipts["pole"] == pole)]
+        weakness = float(picks["weakness"].iloc[0])
+        rows.append(
+            [
+                pole_name(axis, pole),
+                markdown(labels.get((axis, pole), "")),
+                f"{len(picks):,}",
+                f"{picks['z'].mean():+.2f}",
+                "" if math.isnan(weakness) else f"{weakness:.3f}",
+            ]
+        )
+    head = ["pole", "label", "examples", "mean z", "weakness"]
+    explanation = (
+        "The pole for which a row was taken, or on which it projects highest. z: coordinate in "
+        "standard deviations of the pool. Weakness: mean error of probe examples on the pole, "
+        "shrunk towards the mean of all."
+    )
+    return f"{explanation}\n\n{_table(head, rows)}"
+
+
+def _composition(
+    name: str,
+    value: Callable[[Example], str | None],
+    chosen: Sequence[Example],
+    pool: Sequence[Example],
+) -> str:
+    """Counts of the selection beside the pool's, the selection's largest first."""
+    ours, all_ = (Counter(value(e) or UNKNOWN for e in part) for part in (chosen, pool))
+    rows = [
+        [markdown(key), _share(ours[key], len(chosen)), _share(all_[key], len(pool))]
+        for key in sorted(all_, key=lambda key: (-ours[key], -all_[key], key))
+    ]
+    return _table([name, "selection", "pool"], rows)
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} ({count / total:.1%})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _train() -> str:
+    return """\
+Put the folder's path and the model's name into this. Without `max_length=None` TRL cuts rows after
+1,024 tokens, and without `train_sampling_strategy` (transformers 5) it shuffles them.
+
+```python
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+rows = load_dataset("FOLDER", split="train").select_columns(["prompt", "completion"])
+trainer = SFTTrainer(
+    model="MODEL",
+    train_dataset=rows,
+    args=SFTConfig(
+        output_dir="OUT",
+        num_train_epochs=1,
+        max_length=None,
+        train_sampling_strategy="sequential",
+    ),
+)
+trainer.train()
+```"""
+
+
+def _replay(selection: Selection) -> str:
+    given = [name for name, sha in selection.recipe["inputs"].items() if sha and name != "Z"]
+    arguments = ", ".join(["recipe", "Z", *(f"{name}={name}" for name in given)])
+    return f"""\
+`recipe.json` says how, `manifest.json` holds the SHA-256 of every file here and of what they were
+made from. With the same inputs the same rows come out; other inputs are refused by name.
+
+```python
+import json
+from pathlib import Path
+
+from mnskills_viz.selection import replay
+
+recipe = json.loads(Path("recipe.json").read_text(encoding="utf-8"))
+selection = replay({arguments})
+```"""

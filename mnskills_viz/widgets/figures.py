@@ -1,0 +1,459 @@
+"""Figures as SVG text: functions from values to a string, the same string for the same values.
+
+Across, everything is placed in per cent of the width, so that a figure fills a phone or a screen
+while its letters keep their size. Ink is ``currentColor`` and the two poles are CSS variables:
+the page that a figure stands in decides what is light and what is dark.
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+POSITIVE = "var(--mn-positive, #c2590a)"
+NEGATIVE = "var(--mn-negative, #2c74b8)"
+INK = "currentColor"
+
+FONT = "font:12px/1 var(--mn-font, system-ui, sans-serif);font-variant-numeric:tabular-nums"
+ROW = 22
+LABEL_LENGTH = 40
+MOST_CATEGORIES = 24
+
+# What neither XML nor a UTF-8 file can hold, and control characters that show as nothing.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+class Markup(str):
+    """Text that is markup already. Any other text is escaped where `tag` puts it."""
+
+    __slots__ = ()
+
+
+def escaped(text: str) -> Markup:
+    """Escape text for HTML and XML; what cannot be printed becomes a replacement character."""
+    if isinstance(text, Markup):
+        return text
+    return Markup(html.escape(_UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))))
+
+
+def joined(parts: Iterable[str]) -> Markup:
+    """Markup and text one after the other, text escaped."""
+    return Markup("".join(escaped(part) for part in parts))
+
+
+def tag(name: str, *children: str, **attributes: str | float | bool | None) -> Markup:
+    """One element.
+
+    Parameters
+    ----------
+    name : str
+    *children : str
+        Put inside, escaped unless they are `Markup`.
+    **attributes
+        ``class_`` is read as ``class`` and ``font_size`` as ``font-size``; None and False are left
+        out, True stands for a name alone.
+    """
+    written = "".join(
+        f' {key.strip("_").replace("_", "-")}="{"" if value is True else escaped(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    return Markup(f"<{name}{written}>{joined(children)}</{name}>")
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, a real minus sign where it is negative."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text.replace("−", "+")
+
+
+def decimals(largest: float) -> int:
+    """Digits after the point that show three figures of the largest of some numbers."""
+    if not math.isfinite(largest) or largest <= 0:
+        return 2
+    return min(6, max(0, 2 - math.floor(math.log10(largest))))
+
+
+def shortened(text: str, most: int) -> str:
+    """At most `most` characters on one line, with an ellipsis where something is left out."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
+
+
+def axis_label(row: Mapping[Any, Any]) -> str:
+    """The labels of both poles on one line, negative first as on the scale; empty if none."""
+    names = [str(row.get(f"label_{pole}") or "") for pole in ("negative", "positive")]
+    return " ↔ ".join(name or "…" for name in names) if any(names) else ""
+
+
+# ------------------------------------------------------------------------------------ building
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Values from `low` to `high` laid over the width from `left` to `right` per cent."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+
+    def at(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.left + share * (self.right - self.left)
+
+    def ticks(self, n: int) -> list[float]:
+        """About `n` round numbers within."""
+        rough = (self.high - self.low) / n
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
+
+
+def _round(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _pc(value: float) -> str:
+    return _round(value) + "%"
+
+
+def _figure(title: str, description: str, height: float, parts: Iterable[str]) -> str:
+    """A whole figure; without values it says so."""
+    drawn = joined(parts) or _text("No values yet", 0, 20)
+    return str(
+        tag(
+            "svg",
+            tag("title", title),
+            tag("desc", description),
+            drawn,
+            xmlns="http://www.w3.org/2000/svg",
+            class_="mn-figure",
+            role="img",
+            width="100%",
+            height=_round(height),
+            style=FONT,
+            fill=INK,
+        )
+    )
+
+
+def _text(
+    text: str, x: float, y: float, anchor: str = "start", faint: bool = False, **more: str
+) -> Markup:
+    return tag(
+        "text",
+        text,
+        x=_pc(x),
+        y=_round(y),
+        text_anchor=None if anchor == "start" else anchor,
+        opacity="0.66" if faint else None,
+        **more,
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, opacity: float, width: float = 1) -> Markup:
+    return tag(
+        "line",
+        x1=_pc(x1),
+        y1=_round(y1),
+        x2=_pc(x2),
+        y2=_round(y2),
+        stroke=INK,
+        stroke_width=_round(width),
+        stroke_opacity=_round(opacity),
+    )
+
+
+def _bar(
+    a: float, b: float, y: float, height: float, fill: str = INK, opacity: float = 1
+) -> Markup:
+    """A horizontal bar between two places across."""
+    return tag(
+        "rect",
+        x=_pc(min(a, b)),
+        y=_round(y),
+        width=_pc(abs(b - a)),
+        height=_round(height),
+        fill=fill,
+        fill_opacity=None if opacity == 1 else _round(opacity),
+    )
+
+
+def _label(text: str, y: float, width: float, number: int | None = None) -> Markup:
+    """A row's name, cut off at `width` per cent of the figure; its number first, if it has one."""
+    name = tag("text", shortened(text, LABEL_LENGTH), x="0", y="14", opacity="0.8")
+    if number is not None:
+        digits = tag("text", str(number), x="18", y="14", text_anchor="end", font_weight="600")
+        name = joined([digits, tag("g", name, transform="translate(26 0)")])
+    return tag("svg", name, y=_round(y), width=_pc(width), height=str(ROW))
+
+
+def _ruler(scale: _Scale, ticks: Sequence[float], top: float, bottom: float) -> Markup:
+    """Vertical hairlines with their numbers below."""
+    digits = max(0, decimals(max(map(abs, ticks), default=0)) - 1)
+    parts = []
+    for value in ticks:
+        x = scale.at(value)
+        parts.append(_line(x, top, x, bottom, 0.35 if value == 0 else 0.1))
+        number = signed(value, digits) if scale.low < 0 else f"{value:.{digits}f}"
+        parts.append(_text("0" if value == 0 else number, x, bottom + 15, "middle", faint=True))
+    return joined(parts)
+
+
+# ------------------------------------------------------------------------------------- figures
+
+
+def forest(axes: pd.DataFrame) -> str:
+    """Utility of every axis with its interval, against the band of luck; highest first.
+
+    Parameters
+    ----------
+    axes : DataFrame
+        ``axis utility low high null_high special``, and labels, as `Study.axes` gives them.
+
+    Returns
+    -------
+    str
+        SVG. A filled diamond beats the null, an open circle does not.
+    """
+    known = axes.dropna(subset=["utility"]).sort_values(
+        ["utility", "axis"], ascending=[False, True]
+    )
+    rows = known.to_dict("records")
+    special = [row for row in rows if row["special"]]
+    title = "Utility of each axis, with 95 % intervals and the null band"
+    if not rows:
+        return _figure(title, "No axis has a utility.", 30, [])
+    limit = 1.05 * max(1e-9, *(known[["low", "high", "null_high"]].abs().max()))
+    scale = _Scale(-limit, limit, 32, 82)
+    digits = decimals(limit)
+    top, bottom = 26, 26 + ROW * len(rows)
+    parts = [
+        _text("◆ beats the null   ○ within it   shaded: the null", 0, 12, faint=True),
+        *(
+            _bar(
+                scale.at(-row["null_high"]),
+                scale.at(row["null_high"]),
+                top + ROW * i,
+                ROW,
+                opacity=0.09,
+            )
+            for i, row in enumerate(rows)
+        ),
+        _ruler(scale, scale.ticks(4), top, bottom),
+        *(_forest_row(row, scale, top + ROW * i, digits) for i, row in enumerate(rows)),
+    ]
+    named = ", ".join(f"axis {row['axis']} {signed(row['utility'], digits)}" for row in special)
+    description = (
+        f"{len(rows)} axes, {len(special)} of them beyond the null{': ' * bool(special)}{named}. "
+        "In nats per response token for one standard deviation of push."
+    )
+    return _figure(title, description, bottom + 22, parts)
+
+
+def _forest_row(row: Mapping[Any, Any], scale: _Scale, y: float, digits: int) -> Markup:
+    utility, middle = row["utility"], y + ROW / 2
+    spoken = " to ".join(signed(row[end], digits) for end in ("low", "high"))
+    verdict = "beats the null" if row["special"] else "within the null"
+    colour = (POSITIVE if utility > 0 else NEGATIVE) if row["special"] else None
+    shape = (
+        tag("path", d="M0-5.5 5.5 0 0 5.5-5.5 0Z", fill=colour)
+        if colour
+        else tag("circle", r="3.5", fill="var(--mn-paper, Canvas)", stroke=INK, stroke_width="1.5")
+    )
+    return tag(
+        "g",
+        tag("title", f"Axis {row['axis']}: {signed(utility, digits)} ({spoken}), {verdict}"),
+        _label(axis_label(row), y + 1, 30, int(row["axis"])),
+        _line(scale.at(row["low"]), middle, scale.at(row["high"]), middle, 0.7, 1.5),
+        tag("svg", shape, x=_pc(scale.at(utility)), y=_round(middle), overflow="visible"),
+        _text(signed(utility, digits), 100, y + 15, "end", font_weight="600" if colour else "400"),
+    )
+
+
+def spectrum(explained_variance_ratio: ArrayLike) -> str:
+    """Share of variance of each axis as bars, and their running sum as a line.
+
+    Parameters
+    ----------
+    explained_variance_ratio : array_like, [n_axes]
+        Shares of the total variance, in [0, 1].
+    """
+    shares = np.nan_to_num(np.asarray(explained_variance_ratio, dtype=np.float64)).ravel()
+    title = "Share of variance of each axis, and the running sum"
+    if not len(shares):
+        return _figure(title, "No axes.", 30, [])
+    sums = np.cumsum(shares)
+    highest = max(0.05, math.ceil(20 * sums[-1] - 1e-6) / 20)
+    top, bottom = 20.0, 180.0
+    step = (100 - 10) / len(shares)
+
+    def y(share: float) -> float:
+        return bottom - float(share) / highest * (bottom - top)
+
+    parts: list[Markup] = []
+    for value in _Scale(0, highest, 0, 1).ticks(4):
+        parts.append(_line(0, y(value), 100, y(value), 0.1))
+        parts.append(_text(f"{value:.0%}", 0, y(value) - 4, faint=True))
+    every = math.ceil(len(shares) / 12)
+    for i, (share, total) in enumerate(zip(shares, sums, strict=True)):
+        x = 10 + i * step
+        bar = tag(
+            "rect",
+            tag("title", f"Axis {i}: {share:.1%}, {total:.1%} so far"),
+            x=_pc(x + 0.15 * step),
+            y=_round(y(share)),
+            width=_pc(0.7 * step),
+            height=_round(bottom - y(share)),
+            fill_opacity="0.75",
+        )
+        parts.append(bar)
+        if i:
+            parts.append(_line(x - step / 2, y(sums[i - 1]), x + step / 2, y(total), 0.55, 1.5))
+        if i % every == 0:
+            parts.append(_text(str(i), x + step / 2, bottom + 16, "middle", faint=True))
+    parts.append(_text(f"together {sums[-1]:.1%}", 100, y(sums[-1]) - 7, "end", font_weight="600"))
+    description = f"{len(shares)} axes hold {sums[-1]:.1%} of the variance; axis 0 {shares[0]:.1%}."
+    return _figure(title, description, bottom + 24, parts)
+
+
+def composition(selected: Mapping[str, int], pool: Mapping[str, int]) -> str:
+    """Shares of the categories in a selection beside their shares in the pool.
+
+    Parameters
+    ----------
+    selected, pool : mapping of str to int
+        Rows of each category. Beyond 24 categories the rarest in the pool go together.
+    """
+    title = "Composition of the selection against the pool"
+    totals = max(1, sum(selected.values())), max(1, sum(pool.values()))
+    names = sorted({*selected, *pool}, key=lambda c: (-pool.get(c, 0), -selected.get(c, 0), c))
+    groups = {name: [name] for name in names[:MOST_CATEGORIES]}
+    if rest := names[MOST_CATEGORIES:]:
+        groups[f"{len(rest)} others"] = rest
+    shares: list[tuple[str, float, float]] = []
+    for label, members in groups.items():
+        mine, all_ = (sum(c.get(m, 0) for m in members) for c in (selected, pool))
+        shares.append((label, mine / totals[0], all_ / totals[1]))
+    if not shares:
+        return _figure(title, "No categories.", 30, [])
+    scale = _Scale(0, max(max(mine, all_) for _, mine, all_ in shares) or 1, 36, 86)
+    parts = [
+        _bar(0, 3, 4, 8),
+        _text(f"selected, {sum(selected.values()):,} rows", 4.5, 12, faint=True),
+        _bar(50, 53, 4, 8, opacity=0.28),
+        _text(f"pool, {sum(pool.values()):,} rows", 54.5, 12, faint=True),
+    ]
+    for i, (label, mine, all_) in enumerate(shares):
+        y = 28 + 32 * i
+        parts += [
+            _label(label, y, 34),
+            _bar(36, scale.at(mine), y, 10),
+            _bar(36, scale.at(all_), y + 11, 10, opacity=0.28),
+            _text(f"{mine:.1%}", 100, y + 9, "end", font_weight="600"),
+            _text(f"{all_:.1%}", 100, y + 21, "end", faint=True),
+        ]
+    spoken = "; ".join(f"{label} {mine:.1%} of {all_:.1%}" for label, mine, all_ in shares)
+    return _figure(title, f"Selected, of the pool: {spoken}.", 28 + 32 * len(shares), parts)
+
+
+def weakness(axes: pd.DataFrame, mean_error: float = 0.5) -> str:
+    """How far the error at each pole lies from the mean error; the weakest pole first.
+
+    Parameters
+    ----------
+    axes : DataFrame
+        ``axis weakness_positive weakness_negative``, and labels, as `Study.axes` gives them.
+    mean_error : float
+        Mean error of the probe. Errors from reference losses average 0.5.
+    """
+    ends = ["weakness_positive", "weakness_negative"]
+    known = axes.dropna(subset=ends)
+    known = known.assign(_worst=known[ends].max(axis=1)).sort_values(
+        ["_worst", "axis"], ascending=[False, True]
+    )
+    rows = known.to_dict("records")
+    title = "Error at both poles of each axis, about the mean error"
+    if not rows:
+        return _figure(title, "No axis has a weakness.", 30, [])
+    reach = max(0.02, 1.1 * float((known[ends] - mean_error).abs().to_numpy().max()))
+    scale = _Scale(mean_error - reach, mean_error + reach, 32, 98)
+    top, bottom = 26, 26 + ROW * len(rows)
+    signs = [
+        _text("+ positive pole", 0, 12, fill=POSITIVE),
+        _text("− negative pole", 32, 12, fill=NEGATIVE),
+        _text(f"line: mean {mean_error:.2f}", 100, 12, "end", faint=True),
+    ]
+    parts = [*signs, _ruler(scale, scale.ticks(4), top, bottom)]
+    for i, row in enumerate(rows):
+        parts.append(_weakness_row(row, scale, top + ROW * i, mean_error))
+    middle = scale.at(mean_error)
+    parts.append(_line(middle, top, middle, bottom, 0.6))
+    worst = rows[0]
+    pole = "positive" if worst[ends[0]] >= worst[ends[1]] else "negative"
+    description = (
+        f"{len(rows)} axes, mean error {mean_error:.2f}. Weakest: the {pole} pole of axis "
+        f"{worst['axis']}, {worst['_worst']:.2f}."
+    )
+    return _figure(title, description, bottom + 22, parts)
+
+
+def _weakness_row(row: Mapping[Any, Any], scale: _Scale, y: float, mean: float) -> Markup:
+    parts = [_label(axis_label(row), y + 1, 30, int(row["axis"]))]
+    for pole, sign, colour, top in (
+        ("positive", "+", POSITIVE, 3),
+        ("negative", "−", NEGATIVE, 11),
+    ):
+        value = row[f"weakness_{pole}"]
+        end = scale.at(value)
+        anchor, dx = ("start", "3") if value >= mean else ("end", "-3")
+        parts.append(_bar(scale.at(mean), end, y + top, 7, colour))
+        parts.append(_text(sign, end, y + top + 7, anchor, fill=colour, dx=dx))
+    spoken = f"+ {row['weakness_positive']:.3f}, − {row['weakness_negative']:.3f}"
+    return tag("g", tag("title", f"Axis {row['axis']}: {spoken}"), *parts)
+
+
+def histogram(values: ArrayLike, n_bins: int = 40) -> str:
+    """How many rows lie where on an axis; blue below zero, orange above.
+
+    Parameters
+    ----------
+    values : array_like, [n_rows]
+        z of each row; what is not finite is left out.
+    n_bins : int
+    """
+    given = np.asarray(values, dtype=np.float64).ravel()
+    finite = given[np.isfinite(given)]
+    title = "Histogram of the coordinate, in standard deviations"
+    if not len(finite):
+        return _figure(title, "No values.", 30, [])
+    reach = max(1e-9, float(np.abs(finite).max()))
+    # About zero, so that the poles stand left and right of the middle on every card.
+    counts, _ = np.histogram(finite, bins=n_bins, range=(-reach, reach))
+    tall = [_round(100 * count / counts.max()) for count in counts]
+    bars = [
+        f"M{_round(i + 0.08)} 100v-{t}h.84V100Z" if t != "0" else "" for i, t in enumerate(tall)
+    ]
+    half = n_bins // 2
+    paths = [
+        tag("path", d="".join(bars[:half]), fill=NEGATIVE),
+        tag("path", d="".join(bars[half:]), fill=POSITIVE),
+    ]
+    box = {"width": "100%", "height": "56", "viewBox": f"0 0 {n_bins} 100"}
+    parts = [
+        tag("svg", *paths, y="2", preserveAspectRatio="none", **box),
+        _line(0, 58.5, 100, 58.5, 0.35),
+        _text(signed(-reach, 1), 0, 74, faint=True),
+        _text("0", 50, 74, "middle", faint=True),
+        _text(signed(reach, 1), 100, 74, "end", faint=True),
+    ]
+    ends = " to ".join(signed(float(end)) for end in (finite.min(), finite.max()))
+    return _figure(title, f"{len(finite):,} rows from {ends}.", 78, parts)

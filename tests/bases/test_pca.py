@@ -1,0 +1,171 @@
+"""PCA and the random control, against scikit-learn and by property."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import skew
+from sklearn.decomposition import PCA
+from sklearn.utils.estimator_checks import check_estimator
+
+from mnskills_viz.bases.pca import PCABasis
+from mnskills_viz.bases.random import RandomBasis
+from mnskills_viz.errors import InputError
+
+
+def rows(n: int, d: int, dtype: type = np.float64, seed: int = 0) -> np.ndarray:
+    """Rows with falling spreads, far from the origin, skewed."""
+    generator = np.random.default_rng(seed)
+    spreads = 0.8 ** np.arange(d)
+    turn, _ = np.linalg.qr(generator.standard_normal((d, d)))
+    return ((generator.gamma(2.0, size=(n, d)) * spreads) @ turn + 20.0).astype(dtype)
+
+
+def largest_error(axes: np.ndarray) -> float:
+    return float(np.abs(axes @ axes.T - np.eye(len(axes))).max())
+
+
+@pytest.mark.filterwarnings("ignore:n_axes")
+@pytest.mark.parametrize("basis", [PCABasis(n_axes=3), RandomBasis(n_axes=3)])
+def test_scikit_learn_accepts_it_as_an_estimator(basis):
+    check_estimator(basis)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (20, 300)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-3)])
+def test_pca_agrees_with_scikit_learn(shape, dtype, tolerance):
+    X = rows(*shape, dtype)
+    ours, theirs = PCABasis(n_axes=8).fit(X), PCA(8, svd_solver="full").fit(X.astype(np.float64))
+    cosines = np.abs(np.einsum("ij,ij->i", ours.components_, theirs.components_))
+    np.testing.assert_allclose(cosines, 1.0, atol=tolerance)
+    np.testing.assert_allclose(
+        ours.explained_variance_ratio_, theirs.explained_variance_ratio_, rtol=tolerance
+    )
+    n = len(X)
+    np.testing.assert_allclose(
+        ours.scale_**2, theirs.explained_variance_ * (n - 1) / n, rtol=tolerance
+    )
+    np.testing.assert_allclose(ours.mean_, theirs.mean_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [PCABasis, RandomBasis])
+def test_coordinates_are_centred_unscaled_and_keep_their_type(kind, dtype):
+    X = rows(100, 12, dtype)
+    basis = kind(n_axes=5).fit(X)
+    Z = basis.transform(X)
+    assert Z.dtype == basis.components_.dtype == basis.scale_.dtype == dtype
+    assert basis.transform(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(Z, (X - X.mean(axis=0)) @ basis.components_.T, atol=2e-5)
+    np.testing.assert_allclose(Z.std(axis=0), basis.scale_, rtol=1e-5)
+    assert 0 < basis.explained_variance_ratio_.sum() <= 1 + 1e-6
+
+
+def test_half_precision_rows_become_float32():
+    assert PCABasis(n_axes=2).fit_transform(rows(30, 5).astype(np.float16)).dtype == np.float32
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(3, 40),
+    d=st.integers(1, 40),
+    decay=st.floats(0.05, 1.0),
+    size=st.sampled_from([1e-6, 1.0, 1e6]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_axes_are_orthonormal_however_ill_conditioned_the_rows(seed, n, d, decay, size, dtype):
+    generator = np.random.default_rng(seed)
+    X = size * generator.standard_normal((n, d)) * decay ** np.arange(d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        basis = PCABasis(n_axes=32).fit(X.astype(dtype))
+    assert 1 <= basis.n_axes_ <= min(n - 1, d, 32)
+    assert largest_error(basis.components_) < 1e-5
+    # an axis far below the first one comes in the order of its variance up to rounding
+    assert (np.diff(basis.scale_) <= 1e-5 * basis.scale_[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(200, 30), (30, 200)])
+def test_axes_above_the_rank_are_clipped_with_a_warning(shape, dtype):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((shape[0], 4)) @ generator.standard_normal((4, shape[1])) + 3
+    with pytest.warns(UserWarning, match="n_axes=32 clipped to 4"):
+        basis = PCABasis(n_axes=32).fit(X.astype(dtype))
+    assert basis.n_axes_ == len(basis.components_) == len(basis.scale_) == 4
+
+
+def test_coordinates_skew_positive():
+    Z = PCABasis(n_axes=6).fit_transform(-rows(500, 10))
+    assert (skew(Z) > 0).all()
+
+
+def test_without_skewness_the_largest_loading_is_positive():
+    half = rows(50, 6)
+    symmetric = np.concatenate([half, 2 * half.mean(axis=0) - half])
+    axes = PCABasis(n_axes=6).fit(symmetric).components_
+    assert (np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1) > 0).all()
+
+
+def test_random_axes_follow_the_seed_and_not_the_rows():
+    first = RandomBasis(n_axes=4, random_state=3).fit(rows(50, 9)).components_
+    again = RandomBasis(n_axes=4, random_state=3).fit(rows(80, 9, seed=5)).components_
+    other = RandomBasis(n_axes=4, random_state=4).fit(rows(50, 9)).components_
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert largest_error(first) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [PCABasis, RandomBasis])
+@pytest.mark.parametrize(
+    ("X", "n_axes", "said"),
+    [
+        (rows(10, 3), 0, "n_axes must be an integer of 1 or more, got 0"),
+        (rows(10, 3), 2.5, "got 2.5"),
+        (rows(1, 3), 2, r"1 sample\(s\)"),
+        (np.ones((10, 3)), 2, "all 10 rows are equal"),
+        (np.where(np.eye(10, 3), np.nan, 1.0), 2, "NaN or inf in 3 of 10 rows, first in row 0"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(kind, X, n_axes, said):
+    with pytest.raises(InputError, match=said) as caught:
+        kind(n_axes=n_axes).fit(X)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_width_is_refused():
+    with pytest.raises(InputError, match="X has 4 features, but PCABasis is expecting 3"):
+        PCABasis(n_axes=2).fit(rows(10, 3)).transform(rows(10, 4))
+
+
+def test_quality_tells_a_planted_axis_from_noise():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 200)
+    lengths = generator.integers(10, 200, 400)
+    X = generator.standard_normal((400, 10)) * 0.1
+    X[:, 0] += np.where(labels == "a", 3.0, -3.0)
+    X[:, 1] += (lengths - lengths.mean()) / lengths.std()
+    table = PCABasis(n_axes=5).fit(X).quality(X, categories=labels, lengths=lengths)
+    assert table["axis"].tolist() == [0, 1, 2, 3, 4]
+    assert (table["stability"][:2] > 0.95).all()
+    assert table["stability"][2:].between(0, 1).all()
+    assert table["stability"][2:].max() < 0.95
+    assert table["mutual_information"][0] == pytest.approx(np.log(2), abs=0.03)
+    assert table["mutual_information"][2:].max() < 0.03
+    assert table["length_r2"][1] > 0.9 > 0.1 > table["length_r2"][2:].max()
+    assert table["variance"].is_monotonic_decreasing
+    assert table["max_offdiag_cosine"].max() < 1e-10
+
+
+def test_quality_claims_no_stability_for_a_basis_it_does_not_refit():
+    X = rows(40, 6)
+    assert RandomBasis(n_axes=3).fit(X).quality(X)["stability"].isna().all()
+
+
+def test_quality_needs_one_category_a_row():
+    X = rows(40, 6)
+    with pytest.raises(InputError, match="categories must be one a row: 3 for 40 rows"):
+        PCABasis(n_axes=3).fit(X).quality(X, categories=["a", "b", "c"])
