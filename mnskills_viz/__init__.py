@@ -1,1 +1,102 @@
-"""Explore a language model's own skill axes."""
+"""Explore a language model's own skill axes, label them, try them, and export the SFT data.
+
+Names load on first use: importing the package alone brings in neither torch nor transformers.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .activations.collect import collect
+    from .activations.gradients import gradients
+    from .activations.store import Activations
+    from .bases.basis import load_basis
+    from .bases.orthogonalize import orthogonalize
+    from .bases.pca import PCABasis
+    from .bases.random import RandomBasis
+    from .bases.sae import SAEBasis
+    from .bases.sparse_autoencoder import SparseAutoencoder
+    from .corpus import Corpus, Example, load_corpus
+    from .errors import InputError
+    from .evaluation.run import probe_errors
+    from .exporting.export import export
+    from .generation import generate
+    from .models import load_model
+    from .selection.recipe import Selection
+    from .selection.select import replay, select
+    from .steering.proxy import proxy
+    from .steering.vector import SteeringVector
+    from .study import Study
+    from .widgets.explorer import explore
+    from .widgets.report import write_report
+
+__version__ = importlib.metadata.version("mnskills_viz")
+
+_HOMES = {
+    "Activations": "activations.store",
+    "Corpus": "corpus",
+    "Example": "corpus",
+    "InputError": "errors",
+    "PCABasis": "bases.pca",
+    "RandomBasis": "bases.random",
+    "SAEBasis": "bases.sae",
+    "Selection": "selection.recipe",
+    "SparseAutoencoder": "bases.sparse_autoencoder",
+    "SteeringVector": "steering.vector",
+    "Study": "study",
+    "collect": "activations.collect",
+    "explore": "widgets.explorer",
+    "export": "exporting.export",
+    "generate": "generation",
+    "gradients": "activations.gradients",
+    "load_basis": "bases.basis",
+    "load_corpus": "corpus",
+    "load_model": "models",
+    "orthogonalize": "bases.orthogonalize",
+    "probe_errors": "evaluation.run",
+    "proxy": "steering.proxy",
+    "replay": "selection.select",
+    "select": "selection.select",
+    "write_report": "widgets.report",
+}
+
+__all__ = [
+    "Activations",
+    "Corpus",
+    "Example",
+    "InputError",
+    "PCABasis",
+    "RandomBasis",
+    "SAEBasis",
+    "Selection",
+    "SparseAutoencoder",
+    "SteeringVector",
+    "Study",
+    "collect",
+    "explore",
+    "export",
+    "generate",
+    "gradients",
+    "load_basis",
+    "load_corpus",
+    "load_model",
+    "orthogonalize",
+    "probe_errors",
+    "proxy",
+    "replay",
+    "select",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -153,10 +153,26 @@ def _dtype(dtype: str, place: "torch.device") -> "torch.dtype":
         return chosen
     if place.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    # Elsewhere bfloat16 is emulated, and slower than float32.
-    capabilities = torch.cpu.get_capabilities() if place.type == "cpu" else {}
-    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    fast = place.type == "cpu" and _has_fast_bfloat16()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def processor() -> str:
+    """Say what a model would run on here, and in which dtype."""
+    import torch
+
+    place = _device("auto")
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU"
+    dtype = str(_dtype("auto", place)).removeprefix("torch.")
+    return f"{name}, {torch.get_num_threads()} threads, {dtype}"
 
 
 @contextlib.contextmanager

@@ -125,6 +125,7 @@ class Study:
             "identity": None,
             "corpus": {
                 "source": whole.name,
+                "limit": limit,
                 "rows": len(rows),
                 "hash": rows.hash,
                 "duplicates": whole.duplicates,

@@ -56,15 +56,17 @@ def quality(
     Raises
     ------
     InputError
-        Rows do not fit the basis, or categories or lengths are not one a row.
+        Rows do not fit the basis or are all equal, or categories or lengths are not one a row.
     """
     coordinates = basis.transform(X)
     rows = np.asarray(X)
+    total = rows.var(axis=0, dtype=np.float64).sum()
+    if total == 0:
+        raise InputError(f"all {len(rows)} rows are equal: give rows that vary")
     table = pd.DataFrame(
         {
             "axis": np.arange(basis.n_axes_),
-            "variance": coordinates.var(axis=0, dtype=np.float64)
-            / rows.var(axis=0, dtype=np.float64).sum(),
+            "variance": coordinates.var(axis=0, dtype=np.float64) / total,
             "skewness": skewness(coordinates),
             "stability": _split_half_stability(basis, rows),
             "max_offdiag_cosine": _largest_cosine_with_another(basis.components_),

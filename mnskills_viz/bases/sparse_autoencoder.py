@@ -117,8 +117,8 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         if scale == 0:
             raise InputError(f"all {n} rows are equal: there is nothing to learn")
 
-        generator = torch.Generator().manual_seed(self.random_state)
-        order = torch.randperm(n, generator=generator).numpy()
+        generator = torch.Generator(device="cpu").manual_seed(self.random_state)
+        order = torch.randperm(n, generator=generator, device="cpu").numpy()
         held_out = np.sort(order[: max(2, round(VALIDATION_SHARE * n))])
         learned = np.setdiff1d(np.arange(n), held_out)
         scaled = torch.from_numpy((centred / scale).astype(np.float32))

@@ -172,8 +172,8 @@ def _train(
 
 def _start(rows: torch.Tensor, n_latents: int, generator: torch.Generator) -> Weights:
     """Encoder and decoder alike, at noisy rows: few latents start dead, even when rows are few."""
-    picked = rows[torch.randint(len(rows), (n_latents,), generator=generator)]
-    noise = F.normalize(torch.randn(picked.shape, generator=generator), dim=1)
+    picked = rows[torch.randint(len(rows), (n_latents,), generator=generator, device=rows.device)]
+    noise = F.normalize(torch.randn(picked.shape, generator=generator, device=rows.device), dim=1)
     lengths = picked.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     decoder = F.normalize(picked / lengths + START_NOISE * noise, dim=1)
     bias = rows.new_zeros(n_latents)
@@ -181,7 +181,7 @@ def _start(rows: torch.Tensor, n_latents: int, generator: torch.Generator) -> We
 
 
 def _batches(rows: torch.Tensor, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    order = torch.randperm(len(rows), generator=generator)
+    order = torch.randperm(len(rows), generator=generator, device=rows.device)
     for start in range(0, len(rows), size):
         yield rows[order[start : start + size]]
 

@@ -20,8 +20,16 @@ POSITIVE = "var(--mn-positive, #c2590a)"
 NEGATIVE = "var(--mn-negative, #2c74b8)"
 INK = "currentColor"
 
-FONT = "font:12px/1 var(--mn-font, system-ui, sans-serif);font-variant-numeric:tabular-nums"
+FRAME = {
+    "xmlns": "http://www.w3.org/2000/svg",
+    "class": "mn-figure",
+    "role": "img",
+    "width": "100%",
+    "fill": INK,
+    "style": "font:12px/1 var(--mn-font, system-ui, sans-serif);font-variant-numeric:tabular-nums",
+}
 ROW = 22
+POLES = (("positive", "+", POSITIVE, 3), ("negative", "−", NEGATIVE, 11))  # name sign colour top
 LABEL_LENGTH = 40
 MOST_CATEGORIES = 24
 
@@ -57,14 +65,24 @@ def tag(name: str, *children: str, **attributes: str | float | bool | None) -> M
         Put inside, escaped unless they are `Markup`.
     **attributes
         ``class_`` is read as ``class`` and ``font_size`` as ``font-size``; None and False are left
-        out, True stands for a name alone.
+        out, True stands for a name alone, and numbers are rounded to hundredths.
     """
     written = "".join(
-        f' {key.strip("_").replace("_", "-")}="{"" if value is True else escaped(str(value))}"'
+        f' {key.strip("_").replace("_", "-")}="{_value(value)}"'
         for key, value in attributes.items()
         if value is not None and value is not False
     )
     return Markup(f"<{name}{written}>{joined(children)}</{name}>")
+
+
+def _value(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return ""
+    return escaped(value) if isinstance(value, str) else _round(value)
+
+
+def _round(value: float) -> str:
+    return f"{value + 0.0:.2f}".rstrip("0").rstrip(".").replace("-0", "0", value > -0.005)
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -92,9 +110,6 @@ def axis_label(row: Mapping[Any, Any]) -> str:
     return " ↔ ".join(name or "…" for name in names) if any(names) else ""
 
 
-# ------------------------------------------------------------------------------------ building
-
-
 @dataclass(frozen=True, slots=True)
 class _Scale:
     """Values from `low` to `high` laid over the width from `left` to `right` per cent."""
@@ -105,7 +120,7 @@ class _Scale:
     right: float
 
     def at(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
+        share = (float(value) - self.low) / (self.high - self.low)
         return self.left + share * (self.right - self.left)
 
     def ticks(self, n: int) -> list[float]:
@@ -117,74 +132,34 @@ class _Scale:
         return [i * step for i in range(first, last + 1)]
 
 
-def _round(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
 def _pc(value: float) -> str:
-    return _round(value) + "%"
+    return f"{_round(value)}%"
 
 
 def _figure(title: str, description: str, height: float, parts: Iterable[str]) -> str:
     """A whole figure; without values it says so."""
+    said = (tag("title", title), tag("desc", description))
     drawn = joined(parts) or _text("No values yet", 0, 20)
-    return str(
-        tag(
-            "svg",
-            tag("title", title),
-            tag("desc", description),
-            drawn,
-            xmlns="http://www.w3.org/2000/svg",
-            class_="mn-figure",
-            role="img",
-            width="100%",
-            height=_round(height),
-            style=FONT,
-            fill=INK,
-        )
-    )
+    return tag("svg", *said, drawn, height=height, **FRAME)
 
 
 def _text(
-    text: str, x: float, y: float, anchor: str = "start", faint: bool = False, **more: str
+    text: str, x: float, y: float, anchor: str | None = None, faint: bool = False, **more: str
 ) -> Markup:
-    return tag(
-        "text",
-        text,
-        x=_pc(x),
-        y=_round(y),
-        text_anchor=None if anchor == "start" else anchor,
-        opacity="0.66" if faint else None,
-        **more,
-    )
+    opacity = 0.66 if faint else None
+    return tag("text", text, x=_pc(x), y=y, text_anchor=anchor, opacity=opacity, **more)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, opacity: float, width: float = 1) -> Markup:
-    return tag(
-        "line",
-        x1=_pc(x1),
-        y1=_round(y1),
-        x2=_pc(x2),
-        y2=_round(y2),
-        stroke=INK,
-        stroke_width=_round(width),
-        stroke_opacity=_round(opacity),
-    )
+    ends = {"x1": _pc(x1), "x2": _pc(x2)}
+    ink = {"stroke_width": width, "stroke_opacity": opacity}
+    return tag("line", y1=y1, y2=y2, stroke=INK, **ends, **ink)
 
 
-def _bar(
-    a: float, b: float, y: float, height: float, fill: str = INK, opacity: float = 1
-) -> Markup:
+def _bar(a: float, b: float, y: float, height: float, fill: str = INK, **more: float) -> Markup:
     """A horizontal bar between two places across."""
-    return tag(
-        "rect",
-        x=_pc(min(a, b)),
-        y=_round(y),
-        width=_pc(abs(b - a)),
-        height=_round(height),
-        fill=fill,
-        fill_opacity=None if opacity == 1 else _round(opacity),
-    )
+    x, width = _pc(min(a, b)), _pc(abs(b - a))
+    return tag("rect", x=x, y=y, width=width, height=height, fill=fill, **more)
 
 
 def _label(text: str, y: float, width: float, number: int | None = None) -> Markup:
@@ -193,7 +168,7 @@ def _label(text: str, y: float, width: float, number: int | None = None) -> Mark
     if number is not None:
         digits = tag("text", str(number), x="18", y="14", text_anchor="end", font_weight="600")
         name = joined([digits, tag("g", name, transform="translate(26 0)")])
-    return tag("svg", name, y=_round(y), width=_pc(width), height=str(ROW))
+    return tag("svg", name, y=y, width=_pc(width), height=ROW)
 
 
 def _ruler(scale: _Scale, ticks: Sequence[float], top: float, bottom: float) -> Markup:
@@ -206,9 +181,6 @@ def _ruler(scale: _Scale, ticks: Sequence[float], top: float, bottom: float) -> 
         number = signed(value, digits) if scale.low < 0 else f"{value:.{digits}f}"
         parts.append(_text("0" if value == 0 else number, x, bottom + 15, "middle", faint=True))
     return joined(parts)
-
-
-# ------------------------------------------------------------------------------------- figures
 
 
 def forest(axes: pd.DataFrame) -> str:
@@ -235,7 +207,7 @@ def forest(axes: pd.DataFrame) -> str:
     limit = 1.05 * max(1e-9, *(known[["low", "high", "null_high"]].abs().max()))
     scale = _Scale(-limit, limit, 32, 82)
     digits = decimals(limit)
-    top, bottom = 26, 26 + ROW * len(rows)
+    top, bottom = 26.0, 26.0 + ROW * len(rows)
     parts = [
         _text("◆ beats the null   ○ within it   shaded: the null", 0, 12, faint=True),
         *(
@@ -244,7 +216,7 @@ def forest(axes: pd.DataFrame) -> str:
                 scale.at(row["null_high"]),
                 top + ROW * i,
                 ROW,
-                opacity=0.09,
+                fill_opacity=0.09,
             )
             for i, row in enumerate(rows)
         ),
@@ -274,7 +246,7 @@ def _forest_row(row: Mapping[Any, Any], scale: _Scale, y: float, digits: int) ->
         tag("title", f"Axis {row['axis']}: {signed(utility, digits)} ({spoken}), {verdict}"),
         _label(axis_label(row), y + 1, 30, int(row["axis"])),
         _line(scale.at(row["low"]), middle, scale.at(row["high"]), middle, 0.7, 1.5),
-        tag("svg", shape, x=_pc(scale.at(utility)), y=_round(middle), overflow="visible"),
+        tag("svg", shape, x=_pc(scale.at(utility)), y=middle, overflow="visible"),
         _text(signed(utility, digits), 100, y + 15, "end", font_weight="600" if colour else "400"),
     )
 
@@ -292,30 +264,22 @@ def spectrum(explained_variance_ratio: ArrayLike) -> str:
     if not len(shares):
         return _figure(title, "No axes.", 30, [])
     sums = np.cumsum(shares)
-    highest = max(0.05, math.ceil(20 * sums[-1] - 1e-6) / 20)
-    top, bottom = 20.0, 180.0
-    step = (100 - 10) / len(shares)
+    highest = max(0.05, math.ceil(20 * float(sums[-1]) - 1e-6) / 20)
+    top, bottom, step = 20.0, 180.0, (100 - 10) / len(shares)
 
     def y(share: float) -> float:
         return bottom - float(share) / highest * (bottom - top)
 
+    every = math.ceil(len(shares) / 12)
     parts: list[Markup] = []
     for value in _Scale(0, highest, 0, 1).ticks(4):
-        parts.append(_line(0, y(value), 100, y(value), 0.1))
-        parts.append(_text(f"{value:.0%}", 0, y(value) - 4, faint=True))
-    every = math.ceil(len(shares) / 12)
+        parts += [_line(0, y(value), 100, y(value), 0.1)]
+        parts += [_text(f"{value:.0%}", 0, y(value) - 4, faint=True)]
     for i, (share, total) in enumerate(zip(shares, sums, strict=True)):
         x = 10 + i * step
-        bar = tag(
-            "rect",
-            tag("title", f"Axis {i}: {share:.1%}, {total:.1%} so far"),
-            x=_pc(x + 0.15 * step),
-            y=_round(y(share)),
-            width=_pc(0.7 * step),
-            height=_round(bottom - y(share)),
-            fill_opacity="0.75",
-        )
-        parts.append(bar)
+        said = tag("title", f"Axis {i}: {share:.1%}, {total:.1%} so far")
+        bar = _bar(x + 0.15 * step, x + 0.85 * step, y(share), bottom - y(share), fill_opacity=0.75)
+        parts.append(tag("g", said, bar))
         if i:
             parts.append(_line(x - step / 2, y(sums[i - 1]), x + step / 2, y(total), 0.55, 1.5))
         if i % every == 0:
@@ -341,27 +305,27 @@ def composition(selected: Mapping[str, int], pool: Mapping[str, int]) -> str:
         groups[f"{len(rest)} others"] = rest
     shares: list[tuple[str, float, float]] = []
     for label, members in groups.items():
-        mine, all_ = (sum(c.get(m, 0) for m in members) for c in (selected, pool))
-        shares.append((label, mine / totals[0], all_ / totals[1]))
+        a, b = (sum(c.get(m, 0) for m in members) for c in (selected, pool))
+        shares.append((label, a / totals[0], b / totals[1]))
     if not shares:
         return _figure(title, "No categories.", 30, [])
-    scale = _Scale(0, max(max(mine, all_) for _, mine, all_ in shares) or 1, 36, 86)
+    scale = _Scale(0, max(max(mine, whole) for _, mine, whole in shares) or 1, 36, 86)
     parts = [
         _bar(0, 3, 4, 8),
         _text(f"selected, {sum(selected.values()):,} rows", 4.5, 12, faint=True),
-        _bar(50, 53, 4, 8, opacity=0.28),
+        _bar(50, 53, 4, 8, fill_opacity=0.28),
         _text(f"pool, {sum(pool.values()):,} rows", 54.5, 12, faint=True),
     ]
-    for i, (label, mine, all_) in enumerate(shares):
-        y = 28 + 32 * i
+    for i, (label, mine, whole) in enumerate(shares):
+        y = 28.0 + 32 * i
         parts += [
             _label(label, y, 34),
             _bar(36, scale.at(mine), y, 10),
-            _bar(36, scale.at(all_), y + 11, 10, opacity=0.28),
+            _bar(36, scale.at(whole), y + 11, 10, fill_opacity=0.28),
             _text(f"{mine:.1%}", 100, y + 9, "end", font_weight="600"),
-            _text(f"{all_:.1%}", 100, y + 21, "end", faint=True),
+            _text(f"{whole:.1%}", 100, y + 21, "end", faint=True),
         ]
-    spoken = "; ".join(f"{label} {mine:.1%} of {all_:.1%}" for label, mine, all_ in shares)
+    spoken = "; ".join(f"{label} {mine:.1%} of {whole:.1%}" for label, mine, whole in shares)
     return _figure(title, f"Selected, of the pool: {spoken}.", 28 + 32 * len(shares), parts)
 
 
@@ -377,41 +341,35 @@ def weakness(axes: pd.DataFrame, mean_error: float = 0.5) -> str:
     """
     ends = ["weakness_positive", "weakness_negative"]
     known = axes.dropna(subset=ends)
-    known = known.assign(_worst=known[ends].max(axis=1)).sort_values(
-        ["_worst", "axis"], ascending=[False, True]
-    )
+    known = known.assign(worst=known[ends].max(axis=1))
+    known = known.sort_values(["worst", "axis"], ascending=[False, True])
     rows = known.to_dict("records")
     title = "Error at both poles of each axis, about the mean error"
     if not rows:
         return _figure(title, "No axis has a weakness.", 30, [])
     reach = max(0.02, 1.1 * float((known[ends] - mean_error).abs().to_numpy().max()))
     scale = _Scale(mean_error - reach, mean_error + reach, 32, 98)
-    top, bottom = 26, 26 + ROW * len(rows)
-    signs = [
+    top, bottom = 26.0, 26.0 + ROW * len(rows)
+    middle, worst = scale.at(mean_error), rows[0]
+    parts = [
         _text("+ positive pole", 0, 12, fill=POSITIVE),
         _text("− negative pole", 32, 12, fill=NEGATIVE),
         _text(f"line: mean {mean_error:.2f}", 100, 12, "end", faint=True),
+        _ruler(scale, scale.ticks(4), top, bottom),
+        *(_weakness_row(row, scale, top + ROW * i, mean_error) for i, row in enumerate(rows)),
+        _line(middle, top, middle, bottom, 0.6),
     ]
-    parts = [*signs, _ruler(scale, scale.ticks(4), top, bottom)]
-    for i, row in enumerate(rows):
-        parts.append(_weakness_row(row, scale, top + ROW * i, mean_error))
-    middle = scale.at(mean_error)
-    parts.append(_line(middle, top, middle, bottom, 0.6))
-    worst = rows[0]
     pole = "positive" if worst[ends[0]] >= worst[ends[1]] else "negative"
     description = (
         f"{len(rows)} axes, mean error {mean_error:.2f}. Weakest: the {pole} pole of axis "
-        f"{worst['axis']}, {worst['_worst']:.2f}."
+        f"{worst['axis']}, {worst['worst']:.2f}."
     )
     return _figure(title, description, bottom + 22, parts)
 
 
 def _weakness_row(row: Mapping[Any, Any], scale: _Scale, y: float, mean: float) -> Markup:
     parts = [_label(axis_label(row), y + 1, 30, int(row["axis"]))]
-    for pole, sign, colour, top in (
-        ("positive", "+", POSITIVE, 3),
-        ("negative", "−", NEGATIVE, 11),
-    ):
+    for pole, sign, colour, top in POLES:
         value = row[f"weakness_{pole}"]
         end = scale.at(value)
         anchor, dx = ("start", "3") if value >= mean else ("end", "-3")
@@ -439,21 +397,13 @@ def histogram(values: ArrayLike, n_bins: int = 40) -> str:
     # About zero, so that the poles stand left and right of the middle on every card.
     counts, _ = np.histogram(finite, bins=n_bins, range=(-reach, reach))
     tall = [_round(100 * count / counts.max()) for count in counts]
-    bars = [
-        f"M{_round(i + 0.08)} 100v-{t}h.84V100Z" if t != "0" else "" for i, t in enumerate(tall)
-    ]
-    half = n_bins // 2
-    paths = [
-        tag("path", d="".join(bars[:half]), fill=NEGATIVE),
-        tag("path", d="".join(bars[half:]), fill=POSITIVE),
-    ]
+    bars = [f"M{_round(i + 0.08)} 100v-{t}h.84V100Z" * (t != "0") for i, t in enumerate(tall)]
+    sides = ((NEGATIVE, bars[: n_bins // 2]), (POSITIVE, bars[n_bins // 2 :]))
+    paths = [tag("path", d="".join(side), fill=colour) for colour, side in sides]
     box = {"width": "100%", "height": "56", "viewBox": f"0 0 {n_bins} 100"}
-    parts = [
-        tag("svg", *paths, y="2", preserveAspectRatio="none", **box),
-        _line(0, 58.5, 100, 58.5, 0.35),
-        _text(signed(-reach, 1), 0, 74, faint=True),
-        _text("0", 50, 74, "middle", faint=True),
-        _text(signed(reach, 1), 100, 74, "end", faint=True),
-    ]
+    marks = ((signed(-reach, 1), 0, None), ("0", 50, "middle"), (signed(reach, 1), 100, "end"))
+    drawn = tag("svg", *paths, y="2", preserveAspectRatio="none", **box)
+    numbers = [_text(text, x, 74, anchor, faint=True) for text, x, anchor in marks]
+    parts = [drawn, _line(0, 58.5, 100, 58.5, 0.35), *numbers]
     ends = " to ".join(signed(float(end)) for end in (finite.min(), finite.max()))
     return _figure(title, f"{len(finite):,} rows from {ends}.", 78, parts)

@@ -147,6 +147,7 @@ def test_a_source_that_json_cannot_hold_is_named(tmp_path):
 
 
 def test_pca_does_not_load_torch():
-    code = "import sys, mnskills_viz.bases.pca, mnskills_viz.bases.quality; print('torch' in sys.modules)"
+    modules = "mnskills_viz.bases.pca, mnskills_viz.bases.random, mnskills_viz.bases.quality"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

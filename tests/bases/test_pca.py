@@ -63,6 +63,14 @@ def test_coordinates_are_centred_unscaled_and_keep_their_type(kind, dtype):
     assert 0 < basis.explained_variance_ratio_.sum() <= 1 + 1e-6
 
 
+def test_one_huge_column_does_not_drown_the_others_in_float32():
+    X = rows(400, 20).astype(np.float32)
+    X[:, 0] = 1e5 * np.random.default_rng(1).standard_normal(400)
+    ours, exact = PCABasis(n_axes=4).fit(X), PCA(4, svd_solver="full").fit(X.astype(np.float64))
+    cosines = np.abs(np.einsum("ij,ij->i", ours.components_, exact.components_))
+    np.testing.assert_allclose(cosines, 1.0, atol=1e-3)
+
+
 def test_half_precision_rows_become_float32():
     assert PCABasis(n_axes=2).fit_transform(rows(30, 5).astype(np.float16)).dtype == np.float32
 

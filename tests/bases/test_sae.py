@@ -8,6 +8,7 @@ import scipy.sparse
 import torch
 from sklearn.utils.estimator_checks import check_estimator
 
+from mnskills_viz.bases import sparse_training
 from mnskills_viz.bases.sae import SAEBasis, SparseAutoencoder, strongest_directions
 from mnskills_viz.errors import InputError
 
@@ -139,12 +140,26 @@ def test_progress_hears_of_every_epoch():
     assert heard == [(i, 3, entry) for i, entry in enumerate(sae.history_, start=1)]
 
 
-def test_dead_latents_come_back():
-    """On rows that move to a new place a latent at the old one is silent until it is revived."""
-    rows, _ = planted(2000, 32, 48, 2)
-    sae = SparseAutoencoder(n_latents=256, k=2, max_epochs=40, patience=40).fit(rows)
-    shares = [entry["dead_share"] for entry in sae.history_]
-    assert min(shares[shares.index(max(shares)) :]) < max(shares)
+def test_the_auxiliary_loss_revives_dead_latents(world, monkeypatch):
+    """Half the latents start too short ever to be among the largest k."""
+    usual = sparse_training._start
+
+    def half_dead(*arguments):
+        weights = usual(*arguments)
+        with torch.no_grad():
+            weights.encoder[:64] *= 0.05
+        return weights
+
+    monkeypatch.setattr(sparse_training, "_start", half_dead)
+    shares = {}
+    for weight in (0.0, sparse_training.AUX_WEIGHT):
+        monkeypatch.setattr(sparse_training, "AUX_WEIGHT", weight)
+        sae = SparseAutoencoder(n_latents=128, k=4, max_epochs=15).fit(world[0])
+        shares[weight] = [entry["dead_share"] for entry in sae.history_]
+    (without, revived) = shares.values()
+    assert without[-1] >= 0.45
+    assert revived[0] >= 0.45
+    assert revived[-1] < 0.2
 
 
 @pytest.mark.parametrize("method", ["lowdin", "qr"])

