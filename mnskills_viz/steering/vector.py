@@ -112,6 +112,9 @@ class SteeringVector:
     def apply(self, model: "TransformersModel", phases: Sequence[Phase] = PHASES) -> Iterator[None]:
         """Steer `model` inside this context: traces, forward passes and generation alike.
 
+        A trace that reads the output of a steered block itself reads it as it was before the
+        addition; the next block's input, and all that follows, has it.
+
         Parameters
         ----------
         model : TransformersModel

@@ -82,7 +82,7 @@ def _value(value: str | float | bool) -> str:
 
 
 def _round(value: float) -> str:
-    return f"{value + 0.0:.2f}".rstrip("0").rstrip(".").replace("-0", "0", value > -0.005)
+    return f"{round(float(value), 2) + 0.0:.2f}".rstrip("0").rstrip(".")  # + 0.0: no -0
 
 
 def signed(value: float, digits: int = 2) -> str:

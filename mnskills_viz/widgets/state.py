@@ -7,7 +7,7 @@ import functools
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -96,7 +96,7 @@ class BasisFacts:
         self.study, self.name = study, name
         self.layer = (fitted.source_ or {}).get("layer")
         table = study.axes(name)
-        self.rows: list[Json] = table.to_dict("records")
+        self.rows = cast(list[Json], table.to_dict("records"))
         has_weakness = "weakness_positive" in table
         self.weakness = study.weakness(name) if has_weakness else None
         spread = np.where(fitted.scale_ > 0, fitted.scale_, 1.0)

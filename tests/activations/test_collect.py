@@ -1,0 +1,212 @@
+"""Rows are compared with plain transformers, run on one example at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mnskills_viz as mn
+from mnskills_viz.activations.collect import plan_batches
+from mnskills_viz.activations.tokens import counted, tokenize
+
+
+def reference_row(model, example, layer, which="content"):
+    """Mean of one block's output over counted tokens, by hooks on the transformers model."""
+    row = tokenize(model.tokenizer, [example], closing=which == "all")[0]
+    found = {}
+    module = model._module
+
+    def keep(_module, _args, output):
+        found["hidden"] = output[0] if isinstance(output, tuple) else output
+
+    handle = module.model.layers[layer].register_forward_hook(keep)
+    with torch.no_grad():
+        logits = module(torch.tensor(row.ids[None], dtype=torch.long)).logits[0].float()
+    handle.remove()
+    hidden = found["hidden"][0].float().numpy()
+    norms = np.linalg.norm(hidden, axis=1)
+    mask = counted(row, which)
+    below = mask & (norms <= 4 * np.sort(norms)[(len(norms) - 1) // 2])
+    mask = below if below.any() else mask
+    scores = logits.log_softmax(-1)[np.arange(len(row)) - 1, torch.tensor(row.ids).long()]
+    return hidden[mask].mean(axis=0), scores[row.response_start :].mean().item()
+
+
+def relative_error(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def test_every_layer_equals_plain_transformers(tiny_model, demo_rows):
+    acts = mn.collect(tiny_model, demo_rows, errors=True, progress=False, token_budget=512)
+    assert acts.ids == demo_rows.ids
+    for layer in acts.layers:
+        for i in range(0, len(demo_rows), 7):
+            row, logprob = reference_row(tiny_model, demo_rows[i], layer)
+            assert relative_error(acts.matrix(layer)[i], row) < 1e-5
+            assert acts.logprobs[i] == pytest.approx(logprob, abs=1e-4)
+
+
+def test_the_embedded_model_equals_plain_transformers(embedded, demo_rows, tmp_path):
+    corpus = demo_rows.take(range(0, 60, 8))
+    acts = mn.collect(embedded, corpus, progress=False)
+    stored = mn.collect(embedded, corpus, progress=False, store=tmp_path / "a.lance")
+    for layer in (0, 5, 15, 29):
+        for i, example in enumerate(corpus):
+            row, _ = reference_row(embedded, example, layer)
+            assert relative_error(acts.matrix(layer)[i], row) < 1e-4
+            assert relative_error(stored.matrix(layer)[i], row) < 5e-4
+
+
+def test_the_sink_would_have_drowned_the_rest(embedded, demo_rows):
+    options = {"layers": [15], "tokens": "all", "progress": False}
+    without = mn.collect(embedded, demo_rows[:2], **options).matrix(15)
+    plain = mn.collect(embedded, demo_rows[:2], exclude_sinks=False, **options).matrix(15)
+    assert (np.linalg.norm(plain, axis=1) > 3 * np.linalg.norm(without, axis=1)).all()
+
+
+@pytest.mark.parametrize("tokens", ["prompt", "last-of-prompt"])
+def test_rows_depend_on_the_prompt_alone_when_it_alone_counts(tiny_model, tokens):
+    pair = [{"id": "a", "prompt": "2+2?", "response": "4"}, {"id": "b", "prompt": "2+2?"}]
+    pooling = "mean" if tokens == "prompt" else "last"
+    acts = mn.collect(
+        tiny_model, mn.load_corpus(pair), tokens="prompt", pooling=pooling, progress=False
+    )
+    np.testing.assert_allclose(acts.matrix(2)[0], acts.matrix(2)[1], rtol=1e-5, atol=1e-6)
+
+
+def test_batches_do_not_change_rows(tiny_model, demo_rows):
+    one = mn.collect(tiny_model, demo_rows, token_budget=1, progress=False)
+    many = mn.collect(tiny_model, demo_rows, token_budget=100_000, progress=False)
+    np.testing.assert_allclose(one.matrix(3), many.matrix(3), rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 200), max_size=40), st.integers(1, 400))
+def test_the_plan_takes_every_row_once_within_the_budget(lengths, budget):
+    plan = plan_batches(lengths, budget)
+    assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
+    for batch in plan:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+
+
+def test_tokens_shows_the_mask_that_was_used(tiny_model, demo_rows):
+    acts = mn.collect(tiny_model, demo_rows[:3], progress=False)
+    table = acts.tokens(1)
+    counted_text = "".join(table["text"][table["counted"]])
+    assert counted_text == demo_rows[1].prompt + demo_rows[1].response
+    assert not table["counted"][0]
+
+
+def test_concat_gives_every_layer_one_weight(tiny_study):
+    X = tiny_study.activations.matrix("concat")
+    width = X.shape[1] // 4
+    parts = [X[:, i * width : (i + 1) * width] for i in range(4)]
+    shares = [np.linalg.norm(p - p.mean(axis=0)) ** 2 / len(p) for p in parts]
+    np.testing.assert_allclose(shares, 1.0, rtol=1e-4)
+    assert len(tiny_study.activations.source("concat")["scales"]) == 4
+
+
+COLLECT = """
+import sys
+import mnskills_viz as mn
+from mnskills_viz.activations import collect
+collect.ROWS_A_COMMIT = 3
+study = mn.Study.open(sys.argv[1])
+print("go", flush=True)
+study.collect(progress=False, token_budget=64)
+"""
+
+
+def test_killed_and_resumed_loses_and_doubles_nothing(tmp_path, tiny_folder, demo_rows):
+    whole = mn.Study.create(tmp_path / "a", str(tiny_folder), demo_rows, dtype="float32")
+    whole.collect(progress=False, token_budget=64)
+    killed = mn.Study.create(tmp_path / "b", str(tiny_folder), demo_rows, dtype="float32")
+    store = killed.path / "activations.lance"
+    process = subprocess.Popen(
+        [sys.executable, "-c", COLLECT, str(killed.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+    while not store.exists() and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 0 < len(mn.Activations.open(store)) < len(demo_rows), "killed too early or too late"
+    killed.collect(progress=False, token_budget=64)
+    assert killed.activations.ids == whole.activations.ids
+    for layer in whole.activations.layers:
+        mine, theirs = killed.activations.matrix(layer), whole.activations.matrix(layer)
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_another_model_or_other_options_are_refused(tiny_model, demo_rows, tmp_path):
+    store = tmp_path / "a.lance"
+    mn.collect(tiny_model, demo_rows[:4], store=store, progress=False)
+    with pytest.raises(mn.InputError, match=r"options.tokens: content there, prompt here"):
+        mn.collect(tiny_model, demo_rows[:4], store=store, tokens="prompt", progress=False)
+    with pytest.raises(mn.InputError, match=r"corpus.rows: 4 there, 5 here"):
+        mn.collect(tiny_model, demo_rows[:5], store=store, progress=False)
+
+
+def test_two_writers_do_not_meet(tiny_model, demo_rows, tmp_path):
+    from mnskills_viz.activations.store import writing
+
+    with (
+        writing(tmp_path / "a.lance"),
+        pytest.raises(mn.InputError, match="written by another process"),
+    ):
+        mn.collect(tiny_model, demo_rows[:2], store=tmp_path / "a.lance", progress=False)
+
+
+def test_a_layer_beyond_float16_is_stored_wide(tiny_folder, demo_rows, tmp_path):
+    model = mn.load_model(str(tiny_folder), dtype="float32")
+    model._module.model.layers[2].mlp.down_proj.weight.data *= 1e6
+    plain = mn.collect(model, demo_rows[:6], progress=False)
+    stored = mn.collect(model, demo_rows[:6], progress=False, store=tmp_path / "a.lance")
+    assert np.abs(plain.matrix(2)).max() > 65504
+    np.testing.assert_allclose(stored.matrix(2), plain.matrix(2), rtol=1e-6)
+    np.testing.assert_allclose(stored.matrix(1), plain.matrix(1), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_that_are_not_finite_name_an_example(tiny_folder, demo_rows):
+    model = mn.load_model(str(tiny_folder), dtype="float32")
+    model._module.model.layers[1].mlp.down_proj.weight.data[0, 0] = float("nan")
+    with pytest.raises(mn.InputError, match="activations are not finite"):
+        mn.collect(model, demo_rows[:2], progress=False)
+
+
+def test_bad_options_are_refused_before_the_model_runs(tiny_model, demo_rows):
+    for options, said in (
+        ({"layers": [9]}, "layers 0 to 3"),
+        ({"layers": "some"}, 'layers must be "all"'),
+        ({"pooling": "max"}, "pooling must be"),
+        ({"tokens": "some"}, "tokens must be"),
+        ({"max_length": 5}, "longer than max_length 5"),
+    ):
+        with pytest.raises(mn.InputError, match=said):
+            mn.collect(tiny_model, demo_rows[:2], **options)
+    unanswered = mn.load_corpus([{"prompt": "2+2?"}])
+    with pytest.raises(mn.InputError, match="no token that counts"):
+        mn.collect(tiny_model, unanswered, tokens="response")
+
+
+def test_rows_that_are_too_long_are_cut_when_asked(tiny_model, demo_rows):
+    acts = mn.collect(tiny_model, demo_rows[:5], max_length=12, truncate=True, progress=False)
+    assert acts.source_of_all["truncated_rows"] == 5
+    assert all(len(acts.tokens(i)) == 12 for i in range(5))
+
+
+def test_stores_that_are_none(tmp_path):
+    with pytest.raises(mn.InputError, match="collect them first"):
+        mn.Activations.open(tmp_path / "nothing")
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "x").write_text("junk")
+    with pytest.raises(mn.InputError, match="not a readable store"):
+        mn.Activations.open(tmp_path / "junk")
