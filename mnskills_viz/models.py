@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -237,6 +238,8 @@ def _dequantised(gguf: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.is_dir():
+                for left_over in target.parent.glob(f".{target.name}.*.tmp"):  # by a killed one
+                    shutil.rmtree(left_over, ignore_errors=True)
                 with folder_in_place(target) as building:
                     _convert(gguf, building)
     except OSError as error:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .activations.collect import collect
 from .activations.gradients import Gradients, gradients
-from .activations.store import Activations
+from .activations.store import Activations, is_there
 from .axes.annotations import Annotations
 from .axes.examples import overrepresented, poles
 from .bases.basis import Basis, load_basis
@@ -256,7 +256,7 @@ class Study:
     def is_collected(self) -> bool:
         """Whether every row of the corpus has its activations."""
         store = self.path / "activations.lance"
-        return store.exists() and len(Activations.open(store)) == len(self.corpus)
+        return is_there(store) and len(Activations.open(store)) == len(self.corpus)
 
     def collect(self, progress: bool = True, **options: Any) -> Activations:
         """Collect what is not there yet; see `mnskills_viz.collect` for the options.

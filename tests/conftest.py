@@ -47,7 +47,7 @@ def save_tiny_model(folder: Path, *, chat: bool = True, layers: int = 4) -> Path
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=1024,
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,

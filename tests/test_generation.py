@@ -60,8 +60,8 @@ def test_samples_follow_the_models_distribution(tiny_model):
 def test_wrong_prompts_say_so(tiny_model):
     with pytest.raises(mn.InputError, match="prompt 1 is empty"):
         mn.generate(tiny_model, ["a", ""])
-    with pytest.raises(mn.InputError, match="do not fit the model's context of 512"):
-        mn.generate(tiny_model, ["a b c " * 400])
+    with pytest.raises(mn.InputError, match="do not fit the model's context of 1024"):
+        mn.generate(tiny_model, ["a b c " * 900])
     with pytest.raises(mn.InputError, match="at least 1"):
         mn.generate(tiny_model, ["a"], n=0)
     assert mn.generate(tiny_model, []) == []

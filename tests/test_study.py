@@ -1,2 +1,157 @@
-def test_tiny(tiny_study):
-    print(tiny_study.axes("pca-1").to_string())
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mnskills_viz as mn
+
+
+@pytest.fixture
+def copied_study(tiny_study, tmp_path):
+    """A study that a test may change."""
+    shutil.copytree(tiny_study.path, tmp_path / "study")
+    return mn.Study.open(tmp_path / "study")
+
+
+def test_pool_and_probe_part_the_corpus(tiny_study):
+    rows = np.concatenate([tiny_study.pool_rows, tiny_study.probe_rows])
+    assert sorted(rows) == list(range(60))
+    assert all(tiny_study.corpus[int(i)].meta["split"] == "probe" for i in tiny_study.probe_rows)
+
+
+def test_bases_are_fitted_on_the_pool_alone(tiny_study):
+    pool = tiny_study.activations.matrix(1)[tiny_study.pool_rows]
+    again = mn.PCABasis(8).fit(pool)
+    np.testing.assert_allclose(tiny_study.basis("pca-1").components_, again.components_, atol=1e-5)
+
+
+def test_a_corpus_without_probe_rows_is_parted_by_ids(tmp_path):
+    rows = [{"prompt": f"question {i}", "response": f"answer {i}"} for i in range(50)]
+    one = mn.Study.create(tmp_path / "a", corpus=mn.load_corpus(rows))
+    other = mn.Study.create(tmp_path / "b", corpus=mn.load_corpus(rows[::-1]))
+    probe = [{s.corpus[int(i)].id for i in s.probe_rows} for s in (one, other)]
+    assert len(probe[0]) == 10
+    assert probe[0] == probe[1]
+
+
+def test_a_probe_of_its_own_never_meets_the_pool(tmp_path):
+    rows = [{"prompt": f"question {i}", "response": f"answer {i}"} for i in range(20)]
+    study = mn.Study.create(
+        tmp_path / "a", corpus=mn.load_corpus(rows), probe=mn.load_corpus(rows[15:])
+    )
+    assert len(study.pool_rows) == 15
+    assert len(study.probe_rows) == 5
+
+
+def test_test_rows_are_left_out(tmp_path):
+    whole = mn.load_corpus("demo")
+    part = mn.Corpus(
+        [*whole.split("pool")[:9], *whole.split("probe")[:3], *whole.split("test")[:3]]
+    )
+    assert len(mn.Study.create(tmp_path / "a", corpus=part).corpus) == 12
+
+
+def test_everything_is_read_back_and_nothing_computed_twice(copied_study, tiny_study, monkeypatch):
+    def fail(*_args, **_options):
+        raise AssertionError("computed again")
+
+    for name in ("collect", "gradients", "load_model", "generate"):
+        monkeypatch.setattr(f"mnskills_viz.study.{name}", fail)
+    monkeypatch.setattr(mn.PCABasis, "fit", fail)
+    copied_study.collect()
+    copied_study.fit("pca", layer=1, n_axes=8)
+    pd.testing.assert_frame_equal(
+        copied_study.proxy("pca-1", n=12), tiny_study.results("proxy-pca-1")
+    )
+    assert copied_study.basis_names == ["pca-1", "sae-1"]
+    assert copied_study.selection_names == ["random", "weakness"]
+    assert copied_study.export_names == ["weakness-hf", "weakness-trl"]
+
+
+def test_another_basis_of_the_name_drops_what_the_old_one_gave(copied_study):
+    copied_study.axes("pca-1")
+    copied_study.fit("pca", layer=2, n_axes=4, name="pca-1")
+    assert copied_study.results("proxy-pca-1") is None
+    assert copied_study.coordinates("pca-1").shape == (60, 4)
+
+
+def test_axes_say_what_is_known_and_no_more(copied_study):
+    table = copied_study.axes("pca-1")
+    assert {"utility", "special", "weakness_positive", "categories_negative"} <= set(table.columns)
+    assert "utility" not in copied_study.axes("sae-1").columns  # its proxy was not run
+    copied_study.annotations.set("pca-1", 2, "negative", "short sums")
+    assert copied_study.axes("pca-1")["label_negative"][2] == "short sums"
+
+
+def test_a_recipe_replays_to_the_same_indices_and_files(copied_study):
+    chosen = copied_study.selection("weakness")
+    again = copied_study.replay(copied_study.path / "selections/weakness/recipe.json")
+    np.testing.assert_array_equal(again.indices, chosen.indices)
+    for kind in ("trl", "hf"):
+        first = copied_study.path / "exports" / f"weakness-{kind}"
+        second = copied_study.export("weakness", kind, name="again")
+        files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+        assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
+        for file in files:
+            assert (first / file).read_bytes() == (second / file).read_bytes()
+        shutil.rmtree(second)
+
+
+def test_a_recipe_of_other_inputs_is_refused(copied_study):
+    copied_study.fit("pca", layer=2, n_axes=8, name="pca-1")
+    with pytest.raises(mn.InputError, match="made with other inputs"):
+        copied_study.replay(copied_study.path / "selections/weakness/recipe.json")
+
+
+def test_another_model_under_the_same_name_is_refused(copied_study, tmp_path):
+    file = copied_study.path / "study.json"
+    about = json.loads(file.read_text())
+    about["identity"]["weights"] = "0" * 16
+    file.write_text(json.dumps(about))
+    with pytest.raises(mn.InputError, match="start a new study"):
+        _ = mn.Study.open(copied_study.path).model
+
+
+def test_names_do_not_lead_out_of_the_study(copied_study):
+    for name in ("../x", "/tmp/x", "a/b", ".hidden", ""):
+        with pytest.raises(mn.InputError, match="cannot be a name"):
+            copied_study.export("weakness", name=name or "..")
+
+
+def test_studies_that_are_none(tmp_path, copied_study):
+    with pytest.raises(mn.InputError, match="no study there"):
+        mn.Study.open(tmp_path / "nowhere")
+    with pytest.raises(mn.InputError, match="is a study already"):
+        mn.Study.create(copied_study.path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    with pytest.raises(mn.InputError, match="there and not empty"):
+        mn.Study.create(tmp_path / "full")
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "precious"
+    (copied_study.path / "study.json").write_text("{")
+    with pytest.raises(mn.InputError, match="is damaged"):
+        mn.Study.open(copied_study.path)
+    with pytest.raises(mn.InputError, match="parted into a pool and a probe"):
+        mn.Study.create(tmp_path / "b", corpus=mn.load_corpus([{"prompt": "one"}]))
+
+
+def test_what_is_missing_is_named(copied_study):
+    with pytest.raises(mn.InputError, match="no basis 'x'; there are: pca-1, sae-1"):
+        copied_study.basis("x")
+    with pytest.raises(mn.InputError, match="no selection 'x'"):
+        copied_study.export("x")
+    with pytest.raises(mn.InputError, match="kind of basis must be one of pca, sae"):
+        copied_study.fit("ica")
+
+
+def test_errors_follow_the_loss_of_the_references(tiny_model, tiny_study):
+    probe = tiny_study.corpus.take(tiny_study.probe_rows)
+    found = mn.probe_errors(tiny_model, probe, progress=False)
+    np.testing.assert_allclose(found, tiny_study.probe_errors(), atol=1e-6)
+    logprobs = tiny_study.activations.logprobs[tiny_study.probe_rows]
+    assert (np.argsort(found) == np.argsort(-logprobs)).all()
+    assert found.mean() == pytest.approx(0.5)
+    with pytest.raises(mn.InputError, match="1 of 1 examples have no response"):
+        mn.probe_errors(tiny_model, mn.load_corpus([{"prompt": "?"}]))

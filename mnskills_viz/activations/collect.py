@@ -247,7 +247,7 @@ def _collect_to(
 
 def _resume(path: Path, source: dict[str, Any]) -> set[int]:
     """Positions that a store holds already; refuse one that something else made."""
-    if not path.exists():
+    if not stores.is_there(path):
         return set()
     dataset = stores.open_dataset(path)
     stored = stores.Activations(dataset, path).source_of_all

@@ -199,9 +199,17 @@ def _ranges(layers: Sequence[int]) -> str:
 # ------------------------------------------------------------------------------------- on disk
 
 
+def is_there(path: Path) -> bool:
+    """Whether a store was begun and has a first append; one killed before leaves no version."""
+    if not path.is_dir():
+        return path.exists()
+    left_over = {p.name for p in path.iterdir()} <= {"data", "_transactions", "_versions"}
+    return not left_over or any(path.glob("_versions/*"))
+
+
 def open_dataset(path: Path) -> lance.LanceDataset:
     """Open a Lance dataset, or say in one line why not."""
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"{path}: no activations there; collect them first")
     try:
         return lance.dataset(str(path))
@@ -241,7 +249,7 @@ def append(path: Path, table: pa.Table) -> None:
     table : Table
         Rows with float32 layers.
     """
-    stored = lance.dataset(str(path)).schema if path.exists() else None
+    stored = open_dataset(path).schema if is_there(path) else None
     columns, widened = [], []
     for field in table.schema:
         column = table[field.name]

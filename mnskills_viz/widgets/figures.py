@@ -30,7 +30,12 @@ FRAME = {
 }
 ROW = 22
 POLES = (("positive", "+", POSITIVE, 3), ("negative", "−", NEGATIVE, 11))  # name sign colour top
-LABEL_LENGTH = 40
+LABEL_LENGTH = 80
+LABEL_STYLE = (
+    "line-height:20px;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;opacity:.8;"
+    "unicode-bidi:plaintext;text-align:left"
+)
+XHTML = "http://www.w3.org/1999/xhtml"
 MOST_CATEGORIES = 24
 
 # What neither XML nor a UTF-8 file can hold, and control characters that show as nothing.
@@ -105,8 +110,11 @@ def shortened(text: str, most: int) -> str:
 
 
 def axis_label(row: Mapping[Any, Any]) -> str:
-    """The labels of both poles on one line, negative first as on the scale; empty if none."""
-    names = [str(row.get(f"label_{pole}") or "") for pole in ("negative", "positive")]
+    """Both poles in one line, negative first as on the scale: labels, else the top categories."""
+    names = []
+    for pole in ("negative", "positive"):
+        typical = str(row.get(f"categories_{pole}") or "").split(", ")[0]
+        names.append(str(row.get(f"label_{pole}") or "") or re.sub(r" \d+%$", "", typical))
     return " ↔ ".join(name or "…" for name in names) if any(names) else ""
 
 
@@ -163,17 +171,21 @@ def _bar(a: float, b: float, y: float, height: float, fill: str = INK, **more: f
 
 
 def _label(text: str, y: float, width: float, number: int | None = None) -> Markup:
-    """A row's name, cut off at `width` per cent of the figure; its number first, if it has one."""
-    name = tag("text", shortened(text, LABEL_LENGTH), x="0", y="14", opacity="0.8")
-    if number is not None:
-        digits = tag("text", str(number), x="18", y="14", text_anchor="end", font_weight="600")
-        name = joined([digits, tag("g", name, transform="translate(26 0)")])
-    return tag("svg", name, y=y, width=_pc(width), height=ROW)
+    """A row's name in the `width` per cent that there are; its number first, if it has one."""
+    # HTML inside, because SVG itself cannot end a text that is too long with an ellipsis.
+    style = f"{LABEL_STYLE};padding-left:{0 if number is None else 26}px"
+    name = tag("div", shortened(text, LABEL_LENGTH), xmlns=XHTML, style=style)
+    box = tag("foreignObject", name, y=y, width=_pc(width), height=ROW)
+    if number is None:
+        return box
+    digits = tag("text", str(number), x=18, y=y + 14, text_anchor="end", font_weight="600")
+    return joined([digits, box])
 
 
 def _ruler(scale: _Scale, ticks: Sequence[float], top: float, bottom: float) -> Markup:
     """Vertical hairlines with their numbers below."""
-    digits = max(0, decimals(max(map(abs, ticks), default=0)) - 1)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
     parts = []
     for value in ticks:
         x = scale.at(value)
@@ -209,7 +221,7 @@ def forest(axes: pd.DataFrame) -> str:
     digits = decimals(limit)
     top, bottom = 26.0, 26.0 + ROW * len(rows)
     parts = [
-        _text("◆ beats the null   ○ within it   shaded: the null", 0, 12, faint=True),
+        _text("◆ beats the null\u2003○ within it\u2003shaded: the null", 0, 12, faint=True),
         *(
             _bar(
                 scale.at(-row["null_high"]),
@@ -278,7 +290,7 @@ def spectrum(explained_variance_ratio: ArrayLike) -> str:
     for i, (share, total) in enumerate(zip(shares, sums, strict=True)):
         x = 10 + i * step
         said = tag("title", f"Axis {i}: {share:.1%}, {total:.1%} so far")
-        bar = _bar(x + 0.15 * step, x + 0.85 * step, y(share), bottom - y(share), fill_opacity=0.75)
+        bar = _bar(x + 0.15 * step, x + 0.85 * step, y(share), bottom - y(share), fill_opacity=0.6)
         parts.append(tag("g", said, bar))
         if i:
             parts.append(_line(x - step / 2, y(sums[i - 1]), x + step / 2, y(total), 0.55, 1.5))
@@ -311,7 +323,7 @@ def composition(selected: Mapping[str, int], pool: Mapping[str, int]) -> str:
         return _figure(title, "No categories.", 30, [])
     scale = _Scale(0, max(max(mine, whole) for _, mine, whole in shares) or 1, 36, 86)
     parts = [
-        _bar(0, 3, 4, 8),
+        _bar(0, 3, 4, 8, fill_opacity=0.85),
         _text(f"selected, {sum(selected.values()):,} rows", 4.5, 12, faint=True),
         _bar(50, 53, 4, 8, fill_opacity=0.28),
         _text(f"pool, {sum(pool.values()):,} rows", 54.5, 12, faint=True),
@@ -320,7 +332,7 @@ def composition(selected: Mapping[str, int], pool: Mapping[str, int]) -> str:
         y = 28.0 + 32 * i
         parts += [
             _label(label, y, 34),
-            _bar(36, scale.at(mine), y, 10),
+            _bar(36, scale.at(mine), y, 10, fill_opacity=0.85),
             _bar(36, scale.at(whole), y + 11, 10, fill_opacity=0.28),
             _text(f"{mine:.1%}", 100, y + 9, "end", font_weight="600"),
             _text(f"{whole:.1%}", 100, y + 21, "end", faint=True),

@@ -1,6 +1,5 @@
 """The static twin of the explorer: one HTML file that needs no kernel and no network."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from ..study import Study
 from . import figures
 from .figures import Markup, decimals, joined, shortened, signed, tag
 
+HASH = re.compile("[0-9a-f]{12,}").fullmatch
 CSS = resources.files(__package__).joinpath("static/report.css").read_text("utf-8")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -34,6 +34,14 @@ STABLE, UNSTABLE = 0.9, 0.7
 LENGTH_R2, NEAR_DUPLICATE = 0.25, 0.3
 RELIABLE_PROBE = 400
 
+WORDS = {
+    "n_layers": "blocks",
+    "d_model": "width",
+    "n_axes": "axes asked for",
+    "n_latents": "latents",
+    "errors": "reference losses",
+    "hash": "SHA-256",
+}
 SIDES = (("negative", "−", -1), ("positive", "+", 1))  # left to right, as on the scale
 
 NULL = (
@@ -147,7 +155,7 @@ def _view(study: Study, name: str, place: str) -> _View:
 def _page(study: Study, views: Sequence[_View], detail: _Detail) -> str:
     sections = [_overview(study, views), *(_basis(study, view, detail) for view in views)]
     sections += [_selections(study), _exports(study), _glossary()]
-    title = f"{_name(study)}: skill axes of {study.about['model']['name']}"
+    title = f"{_name(study)}: skill axes of {_model(study)}"
     head = (
         Markup('<meta charset="utf-8">'),
         Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -181,25 +189,32 @@ def _name(study: Study) -> str:
     return study.path.resolve().name
 
 
+def _model(study: Study) -> str:
+    name = str(study.about["model"]["name"])
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def _bdi(text: str) -> Markup:
     """Text of unknown direction, kept from turning its neighbours round."""
     return tag("bdi", text)
 
 
-def _hint(what: str, study: Study, verb: str) -> Markup:
-    return tag(
-        "p", f"{what}: ", tag("code", f"mnskills {verb.format(_name(study))}"), class_="hint"
-    )
+def _hint(what: str, command: str) -> Markup:
+    return tag("p", f"{what}: ", tag("code", f"mnskills {command}"), class_="hint")
 
 
 def _facts(facts: Mapping[str, Any], title: str = "") -> Markup:
     entries = [
-        tag("div", tag("dt", name), tag("dd", _bdi(str(value))))
+        tag(
+            "div",
+            tag("dt", name),
+            tag("dd", tag("code" if HASH(str(value)) else "bdi", str(value))),
+        )
         for name, value in facts.items()
         if value is not None and value != ""
     ]
     listed = tag("dl", *entries, class_="facts")
-    return tag("div", tag("h3", title), listed) if title else listed
+    return tag("div", tag("h2", title), listed) if title else listed
 
 
 def _table(caption: str, head: Mapping[str, str], rows: Iterable[Sequence[str]]) -> Markup:
@@ -237,20 +252,28 @@ def _overview(study: Study, views: Sequence[_View]) -> _Section:
     about, section = study.about, _Section("study", _name(study))
     corpus, model = about["corpus"], about["identity"] or {}
     axes = sum(len(view.rows) for view in views)
-    named = sum(bool(figures.axis_label(row)) for view in views for row in view.rows)
+    named = sum(bool(r[f"label_{p}"]) for v in views for r in v.rows for p, *_ in SIDES)
     counts = {
         "examples in the pool": len(study.pool_rows),
         "in the probe": len(study.probe_rows),
         f"axes in {len(views)} bas{'i' if len(views) == 1 else 'e'}s": axes,
-        "named": named,
+        "poles named": named,
     }
     if any("special" in view.table for view in views):
-        counts["beat the null"] = sum(bool(row.get("special")) for v in views for row in v.rows)
+        counts["axes beat the null"] = sum(
+            bool(row.get("special")) for v in views for row in v.rows
+        )
     big = [tag("li", tag("b", f"{n:,}"), f" {what}") for what, n in counts.items()]
-    lead = f"Skill axes of {about['model']['name']}, read from {corpus['source']}."
+    lead = (
+        f"The skill axes of {_model(study)}, read off its activations on {corpus['source']}: what "
+        "they hold, what a push along them does, and the data they point to."
+    )
     where = {k: corpus[k] for k in ("source", "rows", "probe_rows", "probe_rule", "duplicates")}
     where |= {"skipped": sum(map(len, corpus["skipped"].values())), "hash": corpus["hash"]}
-    cards = [_facts(_readable(about["model"] | model), "Model"), _facts(_readable(where), "Corpus")]
+    cards = [
+        _facts(_readable(about["model"] | model | {"name": _model(study)}), "Model"),
+        _facts(_readable(where), "Corpus"),
+    ]
     section.body += [tag("p", lead, class_="lead", dir="auto"), tag("ul", *big, class_="counts")]
     if study.is_collected:
         source = study.activations.source_of_all
@@ -258,24 +281,25 @@ def _overview(study: Study, views: Sequence[_View]) -> _Section:
         cards.append(_facts(_readable(options), "Activations"))
         cards.append(_facts(source["versions"], "Versions"))
     else:
-        section.body.append(_hint("No activations yet", study, "collect {}"))
+        section.body.append(_hint("No activations yet", f"collect {_name(study)}"))
     section.body.append(tag("div", *cards, class_="cards"))
     if study.is_collected and not views:
-        section.body.append(_hint("No basis yet", study, "fit {}"))
+        section.body.append(_hint("No basis yet", f"fit {_name(study)}"))
     return section
 
 
 def _readable(facts: Mapping[str, Any]) -> dict[str, str]:
-    words = {True: "yes", False: "no"}
     return {
-        k.replace("_", " "): words[v]
-        if isinstance(v, bool)
-        else f"{v:,}"
-        if isinstance(v, int)
-        else v
-        for k, v in facts.items()
-        if v is not None
+        WORDS.get(name, name.replace("_", " ")): _plainly(value)
+        for name, value in facts.items()
+        if value is not None
     }
+
+
+def _plainly(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _ranges(layers: Sequence[int]) -> str:
@@ -305,14 +329,14 @@ def _basis(study: Study, view: _View, detail: _Detail) -> _Section:
     section.part("Spectrum", spectrum)
     section.part("Axes", _axes_table(view))
     if "utility" in view.table:
-        section.part("Pushing along each axis", tag("p", NULL), Markup(figures.forest(view.table)))
-    else:
-        section.body.append(_hint("No utilities yet", study, f"proxy {{}} --basis {view.name}"))
+        section.part("Pushing along each axis", *_proxy(view))
+    elif isinstance(source.get("layer"), int):  # the proxy pushes at one layer
+        section.body.append(_hint("No utilities yet", f"proxy {_name(study)} --basis {view.name}"))
     if "weakness_positive" in view.table:
         section.part("Weakness of each pole", *_weakness(study, view))
     steered = study.results(f"steering-{view.name}")
     if steered is not None:
-        samples = [_steered(row, detail) for row in steered.to_dict("records")]
+        samples = [_steered(view, row, detail) for row in steered.to_dict("records")]
         section.part("Steered and unsteered", *samples)
     if detail.examples:
         jump = [tag("a", str(r["axis"]), href=f"#{view.id}-axis-{r['axis']}") for r in view.rows]
@@ -321,11 +345,22 @@ def _basis(study: Study, view: _View, detail: _Detail) -> _Section:
     return section
 
 
+def _proxy(view: _View) -> list[Markup]:
+    special = sum(bool(row["special"]) for row in view.rows)
+    verb = "beats" if special < 2 else "beat"
+    verdict = f"{special or 'None'} of the {len(view.rows)} axes {verb} the null."
+    forest = Markup(figures.forest(view.table))
+    return [tag("p", tag("b", verdict)), tag("p", NULL), forest]
+
+
 def _weakness(study: Study, view: _View) -> list[Markup]:
     mean = float(study.weakness(view.name).attrs["mean_error"])
     parts = [tag("p", WEAKNESS)]
     if len(study.probe_rows) < RELIABLE_PROBE:
-        said = f"The probe has {len(study.probe_rows)} examples; reliable from {RELIABLE_PROBE}."
+        said = (
+            f"The probe has {len(study.probe_rows)} examples; which poles are weak is known "
+            f"reliably from about {RELIABLE_PROBE}."
+        )
         parts.append(tag("p", tag("b", "Caution. "), said, class_="note"))
     return [*parts, Markup(figures.weakness(view.table, mean))]
 
@@ -363,7 +398,12 @@ def _pole_name(row: Mapping[Any, Any], pole: str) -> Markup:
     """The label; where there is none, the categories that stand out."""
     if label := row[f"label_{pole}"]:
         return tag("bdi", shortened(label, 120), class_="label")
-    return tag("bdi", row[f"categories_{pole}"] or "unnamed", class_="unnamed")
+    return tag("bdi", _typical(row, pole) or "unnamed", class_="unnamed")
+
+
+def _typical(row: Mapping[Any, Any], pole: str) -> str:
+    """Categories that stand out, each kept on one line with its share."""
+    return re.sub(r" (?=\d+%)", "\N{NO-BREAK SPACE}", row[f"categories_{pole}"])
 
 
 def _known(value: float) -> Markup:
@@ -399,30 +439,16 @@ def _badges(row: Mapping[Any, Any]) -> Markup:
     return tag("span", *(tag("span", t, class_=f"badge {k}") for k, t in found), class_="badges")
 
 
-def _steered(row: Mapping[Any, Any], detail: _Detail) -> Markup:
-    plain, pushed = _differences(row["unsteered"], row["steered"], max(detail.characters, 400))
-    push = f"axis {row['axis']}, dose {signed(row['dose'], 1)}"
-    sides = ((f"Steered, {push}", pushed), ("Unsteered", plain))
+def _steered(view: _View, row: Mapping[Any, Any], detail: _Detail) -> Markup:
+    most = max(detail.characters, 400)
+    towards = _pole_name(view.rows[int(row["axis"])], "positive" if row["dose"] > 0 else "negative")
+    push = joined([f"Axis {row['axis']}, dose {signed(row['dose'], 1)}: ", towards])
     columns = [
-        tag("div", tag("h5", title), tag("p", text, class_="response", dir="auto"))
-        for title, text in reversed(sides)
+        tag("div", tag("h4", title), _long(row[side], most, "response"))
+        for side, title in (("unsteered", "Unsteered"), ("steered", push))
     ]
-    prompt = _long(str(row["prompt"]), max(detail.characters, 400), "prompt")
-    return tag("article", prompt, tag("div", *columns, class_="pair"), class_="sample")
-
-
-def _differences(one: str, other: str, most: int) -> tuple[Markup, Markup]:
-    """Both texts with the words that only they have marked."""
-    words = tuple(re.findall(r"\s+|\S+", text[:most]) for text in (one, other))
-    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
-    sides: tuple[list[str], list[str]] = ([], [])
-    for kind, *ends in matcher.get_opcodes():
-        for side, said, (a, b) in zip(sides, words, (ends[:2], ends[2:]), strict=True):
-            text = "".join(said[a:b])
-            side.append(text if kind == "equal" or not text.strip() else tag("mark", text))
-    for side, text in zip(sides, (one, other), strict=True):
-        side.append("" if len(text) <= most else f"… ({len(text) - most:,} more characters)")
-    return joined(sides[0]), joined(sides[1])
+    pair = tag("div", *columns, class_="pair")
+    return tag("article", _long(row["prompt"], most, "prompt"), pair, class_="sample")
 
 
 # ---------------------------------------------------------------------------------------- card
@@ -445,7 +471,7 @@ def _card(study: Study, view: _View, row: Mapping[Any, Any], detail: _Detail) ->
         shown = [(study.corpus[int(i)], float(z[i])) for i in ends.of(sign)]
         examples = [_example(e, at, farthest, detail) for e, at in shown]
         title = tag("h5", tag("span", mark, class_=f"mark {pole}"), _pole_title(row, pole))
-        typical = row[f"categories_{pole}"]
+        typical = _typical(row, pole)
         stand_out = tag("p", "stands out: ", _bdi(typical), class_="typical") if typical else ""
         parts = [tag("ol", *examples[:OPEN_EXAMPLES])]
         if more := examples[OPEN_EXAMPLES:]:
@@ -506,7 +532,7 @@ def _selections(study: Study) -> _Section:
             _receipts(name, rows),
         ]
     if not section.links:
-        section.body.append(_hint("No selection yet", study, "select {}"))
+        section.body.append(_hint("No selection yet", f"select {_name(study)}"))
     return section
 
 
@@ -515,13 +541,14 @@ def _categories(examples: Iterable[Example]) -> dict[str, int]:
 
 
 def _receipts(name: str, rows: Sequence[tuple[Mapping[Any, Any], Example]]) -> Markup:
-    head = {"Rank": "n", "Example": "", "z": "n", "Reason": ""}
+    head = {"Rank": "n", "Example": "", "Pole": "n", "z": "n", "Reason": ""}
     cells = []
     for row, example in rows:
         text = tag("bdi", shortened(example.prompt_text, 140))
         origin = tag("small", _bdi(shortened(f"{example.category or ''} {example.id}", 80)))
-        at = f"{signed(row['z'])} on {row['axis']}{'+' if row['pole'] > 0 else '−'}"
-        cells.append([str(row["rank"]), joined([text, origin]), at, row["reason"]])
+        pole = f"{row['axis']} {'+' if row['pole'] > 0 else '−'}"
+        known = (str(row["rank"]), joined([text, origin]), pole, signed(row["z"]), row["reason"])
+        cells.append(known)
     return _table(f"First receipts of {name}", head, cells)
 
 
@@ -541,7 +568,7 @@ def _exports(study: Study) -> _Section:
         head = {"Path in the study": "", "Format": "", "Rows": "n", "Files and SHA-256": ""}
         section.body.append(_table("What a trainer reads", head, rows))
     else:
-        section.body.append(_hint("No export yet", study, "export {}"))
+        section.body.append(_hint("No export yet", f"export {_name(study)}"))
     return section
 
 

@@ -30,6 +30,9 @@ EXAMPLES = 8
 TALLIED = 20
 """Rows a pole by which categories stand out: the number that `Study.axes` goes by."""
 
+STANDING_OUT = 2
+"""Categories named a pole."""
+
 PROMPT_LENGTH, RESPONSE_LENGTH = 220, 280
 BINS = 48
 FARTHEST = 8.0
@@ -113,6 +116,18 @@ class BasisFacts:
         """The rows at both ends of every axis."""
         return [poles(self.z[:, axis], TALLIED) for axis in range(self.n_axes)]
 
+    def standing_out(self, axis: int, sign: int) -> dict[str, float]:
+        """Categories that are more frequent at a pole than elsewhere, with their share there."""
+        return self._standing_out[axis, sign]
+
+    @functools.cached_property
+    def _standing_out(self) -> dict[tuple[int, int], dict[str, float]]:
+        return {
+            (axis, sign): dict(overrepresented(self.categories, ends.of(sign), STANDING_OUT))
+            for axis, ends in enumerate(self.ends)
+            for sign in POLES
+        }
+
     @functools.cached_property
     def texts(self) -> list[str]:
         """For every axis what a search looks through, labels apart: in lower case."""
@@ -164,8 +179,8 @@ def axis_entry(facts: BasisFacts, said: Said, axis: int) -> Json:
         "weakness": _weakness(row),
         "badges": badges(row),
         **{
-            pole: {"label": words.get(pole, ""), "hint": str(row[f"categories_{pole}"])}
-            for pole in POLES.values()
+            pole: {"label": words.get(pole, ""), "hint": ", ".join(facts.standing_out(axis, sign))}
+            for sign, pole in POLES.items()
         },
     }
 
@@ -284,7 +299,7 @@ def axis_card(facts: BasisFacts, said: Said, axis: int) -> Json:
         entry[pole] |= {
             "categories": [
                 {"name": name, "share": share}
-                for name, share in overrepresented(facts.categories, ends, n=3)
+                for name, share in facts.standing_out(axis, sign).items()
             ],
             "weak": _weak(facts, axis, sign),
             "examples": [example_brief(facts, axis, int(i)) for i in ends[:EXAMPLES]],
@@ -365,7 +380,7 @@ def histogram(z: NDArray[np.floating], categories: Sequence[str | None]) -> Json
         ``name`` and ``counts`` of each, the most frequent first. Zero is always in the middle,
         so that the two poles are on one scale.
     """
-    limit = float(np.clip(np.ceil(np.abs(z).max(initial=0.0)), 3.0, FARTHEST))
+    limit = float(np.clip(np.ceil(2 * np.abs(z).max(initial=0.0)) / 2, 2.0, FARTHEST))
     bins = np.clip(((z / limit + 1.0) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
     codes, names = pd.factorize(np.array(categories, dtype=object), sort=True)
     by_category = [np.bincount(bins[codes == code], minlength=BINS) for code in range(len(names))]

@@ -36,7 +36,8 @@ const POLES = {
   negative: { sign: "−", word: "negative" },
   positive: { sign: "+", word: "positive" },
 };
-const GLYPH = { good: "✓", warn: "!", plain: "·" };
+const KEYS = "j, k next and previous axis · / search · Esc back to the list";
+const GLYPH = { good: "✓ ", warn: "! ", plain: "" };
 
 // ------------------------------------------------------------------------------------ elements
 
@@ -98,19 +99,20 @@ const utilityText = (utility) =>
  * @param {Utility} utility
  */
 function forest(utility) {
-  const REACH = 2.4;
-  const place = (/** @type {number} */ nats) =>
-    Math.max(-REACH, Math.min(REACH, nats / utility.null));
-  const [low, dot, high] = [utility.low, utility.value, utility.high].map(place);
+  const [WIDTH, HEIGHT, REACH] = [60, 12, 2.2]; // px, px, in units of chance
+  const place = (/** @type {number} */ units) =>
+    (WIDTH / 2) * (1 + (0.95 * Math.max(-REACH, Math.min(REACH, units))) / REACH);
+  const [low, dot, high] = [utility.low, utility.value, utility.high].map((nats) => place(nats / utility.null));
+  const [from, zero, to, middle] = [place(-1), place(0), place(1), HEIGHT / 2];
   const title = `utility ${utilityText(utility)} thousandths of a nat per token and σ; chance reaches ±${(1000 * utility.null).toFixed(1)}`;
   return svg(
     "svg",
-    { class: "mn-forest", viewBox: `${-REACH - 0.3} -1 ${2 * REACH + 0.6} 2`, role: "img", "aria-label": title },
+    { class: "mn-forest", width: WIDTH, height: HEIGHT, role: "img", "aria-label": title },
     svg("title", {}, title),
-    svg("rect", { class: "mn-null", x: -1, width: 2, y: -1, height: 2 }),
-    svg("line", { class: "mn-zero", x1: 0, x2: 0, y1: -1, y2: 1 }),
-    svg("line", { class: "mn-interval", x1: low, x2: high, y1: 0, y2: 0 }),
-    svg("circle", { class: utility.special ? "mn-special" : "mn-ordinary", cx: dot, cy: 0, r: 0.36 }),
+    svg("rect", { class: "mn-null", x: from, width: to - from, y: 0, height: HEIGHT }),
+    svg("line", { class: "mn-zero", x1: zero, x2: zero, y1: 0, y2: HEIGHT }),
+    svg("line", { class: "mn-interval", x1: low, x2: high, y1: middle, y2: middle }),
+    svg("circle", { class: utility.special ? "mn-special" : "mn-ordinary", cx: dot, cy: middle, r: 2.8 }),
   );
 }
 
@@ -120,7 +122,7 @@ const badgeRow = (badges) =>
     "span",
     { class: "mn-badges" },
     ...badges.map((badge) =>
-      h("span", { class: `mn-badge mn-badge-${badge.kind}`, title: badge.title }, `${GLYPH[badge.kind]} ${badge.text}`),
+      h("span", { class: `mn-badge mn-badge-${badge.kind}`, title: badge.title }, GLYPH[badge.kind] + badge.text),
     ),
   );
 
@@ -202,39 +204,34 @@ function saver(send, sign) {
 function nameLine(entry, pole) {
   const { label, hint } = entry[pole];
   const name = label
-    ? h("span", { class: "mn-named" }, label)
-    : h("span", { class: "mn-unnamed" }, hint ? `unnamed · ${hint}` : "unnamed");
+    ? h("span", { class: "mn-named", title: label }, label)
+    : h("span", { class: "mn-unnamed", title: hint }, hint ? `unnamed · ${hint}` : "unnamed");
+  const weakness = entry.weakness && entry.weakness[pole].toFixed(2);
   return h(
     "span",
-    { class: `mn-name mn-tint-${pole}` },
-    h("span", { class: "mn-sign", "aria-label": `${POLES[pole].word} pole` }, POLES[pole].sign),
+    { class: "mn-name" },
+    h("span", { class: `mn-sign mn-tint-${pole}`, "aria-label": `${POLES[pole].word} pole` }, POLES[pole].sign),
     name,
+    weakness && h("span", { class: "mn-weak", title: "weakness: the model's error at this pole" }, weakness),
   );
 }
 
 /** @param {Entry} entry @param {string} id */
-function axisOption(entry, id) {
-  const { weakness } = entry;
-  return h(
+const axisOption = (entry, id) =>
+  h(
     "li",
     { role: "option", id, "data-axis": entry.axis, "aria-selected": "false" },
     h("span", { class: "mn-number" }, String(entry.axis)),
-    h("span", { class: "mn-names" }, nameLine(entry, "negative"), nameLine(entry, "positive"), badgeRow(entry.badges)),
+    nameLine(entry, "negative"),
+    nameLine(entry, "positive"),
     h(
       "span",
       { class: "mn-measures" },
-      h("span", { title: "share of the variance" }, percent(entry.variance)),
-      entry.utility ? forest(entry.utility) : null,
-      weakness
-        ? h(
-            "span",
-            { class: "mn-weak", title: "weakness: the model's error at the negative and at the positive pole" },
-            `${weakness.negative.toFixed(2)} | ${weakness.positive.toFixed(2)}`,
-          )
-        : null,
+      h("span", { class: "mn-variance", title: "share of the variance" }, percent(entry.variance)),
+      entry.utility && forest(entry.utility),
+      badgeRow(entry.badges),
     ),
   );
-}
 
 /** @param {string} prefix of ids @param {(axis: number) => void} chosen */
 function axisList(prefix, chosen) {
@@ -517,7 +514,7 @@ function poleView(pole, saving, does) {
  */
 function cardView(does, saving) {
   const title = h("h3", { class: "mn-title" });
-  const facts = h("dl", { class: "mn-facts" });
+  const facts = h("ul", { class: "mn-facts" });
   const badges = h("div", { class: "mn-card-badges" });
   const histogram = histogramView(() => card && show(card));
   const acts = {
@@ -538,8 +535,8 @@ function cardView(does, saving) {
   const button = (/** @type {string} */ kind, /** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ act) =>
     h("button", { type: "button", class: `mn-${kind}-axis mn-step`, "aria-label": label, title: label, onclick: act }, text);
   const node = h(
-    "main",
-    { class: "mn-card", role: "region", "aria-label": "Axis" },
+    "section",
+    { class: "mn-card", "aria-label": "Axis" },
     h(
       "header",
       { class: "mn-card-head" },
@@ -590,7 +587,7 @@ function factParts(card) {
   ];
   return facts
     .filter(([, value]) => value !== null)
-    .map(([name, value, title]) => h("div", { title }, h("dt", {}, name), h("dd", {}, value)));
+    .map(([name, value, title]) => h("li", { title }, h("span", {}, name), " ", h("b", {}, value)));
 }
 
 // --------------------------------------------------------------------------------------- steer
@@ -604,7 +601,7 @@ function marked(text, other) {
   while (shared < text.length && text[shared] === other[shared]) shared++;
   if (shared === text.length && shared === other.length) return [text];
   while (shared > 0 && /\S/.test(text[shared - 1])) shared--; // whole words
-  return [text.slice(0, shared), h("mark", {}, text.slice(shared))];
+  return [h("span", { class: "mn-shared" }, text.slice(0, shared)), h("mark", {}, text.slice(shared))];
 }
 
 /** @param {Send} send */
@@ -615,8 +612,8 @@ function steerView(send) {
   const number = h("output", { class: "mn-dose-number" });
   const run = h("button", { type: "button", class: "mn-steer-run" }, "Run");
   const why = h("p", { class: "mn-why", hidden: true });
-  const base = h("div", { class: "mn-output-base mn-output" });
-  const steered = h("div", { class: "mn-output-steered mn-output" });
+  const base = h("div", { class: "mn-output-base mn-output", "data-empty": "what the model says" });
+  const steered = h("div", { class: "mn-output-steered mn-output", "data-empty": "and what it says when pushed" });
   const steeredTitle = h("h5", {}, "Steered");
   const code = h("code", {});
   const copy = h("button", { type: "button", class: "mn-quiet", "aria-label": "Copy the line of Python" }, "copy");
@@ -789,7 +786,7 @@ function render({ model, el }) {
         "nav",
         { class: "mn-side", "aria-label": "Axes" },
         h("div", { class: "mn-order" }, h("label", {}, "sort ", sort.node), h("label", {}, "show ", only.node)),
-        h("div", { class: "mn-legend", "aria-hidden": "true" }, h("span", {}, "axis"), h("span", {}, "variance, utility by chance, weakness − | +")),
+        h("div", { class: "mn-legend", "aria-hidden": "true" }, h("span", {}, "axis, variance, utility by chance"), h("span", {}, "weakness")),
         list.node,
         list.none,
       ),
@@ -835,7 +832,7 @@ function render({ model, el }) {
   const showStatus = () => {
     const { level = "info", text = "" } = model.get("status");
     status.className = `mn-status mn-status-${level}`;
-    status.textContent = level === "error" ? `⚠ ${text}` : text;
+    status.textContent = level === "error" ? `⚠ ${text}` : text || KEYS;
     if (level !== "error") return;
     clearTimeout(sign);
     root.classList.remove("mn-waiting");

@@ -1,0 +1,124 @@
+"""The command line, run as a person runs it: in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mnskills_viz as mn
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+MNSKILLS = [sys.executable, "-c", "from mnskills_viz.cli import main; main()"]
+
+
+def mnskills(*arguments, expect=0):
+    run = subprocess.run(
+        [*MNSKILLS, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == expect, run.stderr[-3000:]
+    return run
+
+
+def test_wrong_input_is_one_line_and_status_2(tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "fine"}\n{"prompt": ""}\nnope\n')
+    for arguments, said in (
+        (["fit", tmp_path / "none"], "no study there"),
+        (["collect", tmp_path / "a"], "say --corpus FILE"),
+        (["collect", tmp_path / "a", "--corpus", tmp_path / "bad.jsonl"], "not JSON: line 3"),
+        (["collect", tmp_path / "a", "--corpus", tmp_path / "none.csv"], "no such file"),
+    ):
+        run = mnskills(*arguments, expect=2)
+        assert said in run.stderr
+        assert run.stderr.count("\n") == 1
+        assert not (tmp_path / "a").exists()  # nothing half-written
+    assert "Usage" in mnskills("fly", expect=2).stderr
+
+
+def test_every_verb_explains_itself():
+    listed = mnskills("--help").stdout
+    for verb in [
+        "demo",
+        "collect",
+        "fit",
+        "axes",
+        "proxy",
+        "steer",
+        "select",
+        "export",
+        "report",
+        "lab",
+        "doctor",
+    ]:
+        assert verb in listed
+        assert "Usage" in mnskills(verb, "--help").stdout
+    assert "torch" in mnskills("doctor").stdout
+
+
+def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
+    """GSM8K if it is there, else rows of its shape."""
+    corpus = SHARED / "gsm8k_train.jsonl"
+    if not corpus.exists():
+        corpus = tmp_path / "gsm.jsonl"
+        rows = [
+            {
+                "question": f"What is {i} + {i + 3}?",
+                "answer": f"{i} + {i + 3} = {2 * i + 3}\n#### {2 * i + 3}",
+            }
+            for i in range(150)
+        ]
+        corpus.write_text("\n".join(map(json.dumps, rows)))
+    study = tmp_path / "my_gsm"
+    collect = ["collect", study, "--corpus", corpus, "--limit", "120", "--model", tiny_folder]
+    assert "96 pool, 24 probe" in mnskills(*collect).stdout
+    assert "96 pool, 24 probe" in mnskills(*collect).stdout  # again: nothing to do
+    assert "limit 120, not 130" in mnskills(*collect[:4], "--limit", 130, expect=2).stderr
+    assert "pca-2: 6 axes at layer 2" in mnskills("fit", study, "--axes", 6).stdout
+    assert "utility" in mnskills("proxy", study, "--examples", 6).stdout
+    assert "weakness_positive" in mnskills("axes", study).stdout
+    steered = mnskills("steer", study, "How many?", "--axis", 1, "--max-new-tokens", 4).stdout
+    assert "unsteered:" in steered
+    mnskills("select", study, "--budget", 12)
+    mnskills("select", study, "--strategy", "top", "--axis", "2-", "--budget", 5)
+    recipe = study / "selections" / "weakness" / "recipe.json"
+    assert "12 rows, the same inputs" in mnskills("select", study, "--recipe", recipe).stdout
+    exported = Path(mnskills("export", study, "--format", "trl").stdout.strip())
+    lines = (exported / "train.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    assert all({"prompt", "completion"} == set(json.loads(line)) for line in lines)
+    assert Path(mnskills("report", study).stdout.strip()).exists()
+
+
+@pytest.mark.parametrize("where", ["activations.lance", "selections/random"])
+def test_a_demo_that_was_killed_goes_on_and_ends_the_same(tmp_path, tiny_folder, where):
+    """Killed when a first trace of `where` appears, then started again."""
+    options = ["--model", str(tiny_folder), "--limit", "60"]
+    study = tmp_path / "demo"
+    process = subprocess.Popen(
+        [*MNSKILLS, "demo", str(study), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (study / where).exists() and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it had ended before"
+    mnskills("demo", study, *options)
+    finished = mn.Study.open(study)
+    ids = finished.activations.ids
+    assert ids == finished.corpus.ids
+    assert len(set(ids)) == 60
+    assert np.isfinite(finished.activations.matrix(2)).all()
+    assert finished.basis_names == ["pca-2", "sae-2"]
+    assert finished.export_names == ["weakness-hf", "weakness-trl"]
+    assert (study / "report.html").exists()
+
+
+def test_a_demo_does_not_take_over_another_study(tiny_study):
+    run = mnskills("demo", tiny_study.path, "--limit", "60", expect=2)
+    assert "holds another study" in run.stderr

