@@ -83,7 +83,9 @@ def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
     )
     budget = min(BUDGET, len(study.pool_rows) // 2)
     for strategy in ("random", "top", "weakness"):
-        options = {"axes": [(axis, 1 if dose > 0 else -1)]} if strategy == "top" else {}
+        options: dict[str, Any] = (
+            {"axes": [(axis, 1 if dose > 0 else -1)]} if strategy == "top" else {}
+        )
         work = partial(study.select, strategy, budget, name, **options)
         stage(f"selection: {strategy}, {budget} rows", work)
     exports = [

@@ -18,11 +18,12 @@ from .activations.collect import collect
 from .activations.gradients import Gradients, gradients
 from .activations.store import Activations, is_there
 from .axes.annotations import Annotations
-from .axes.examples import overrepresented, poles
+from .axes.table import axes_table
 from .bases.basis import Basis, load_basis
 from .bases.pca import PCABasis
 from .bases.sae import SAEBasis
 from .corpus import Columns, Corpus, Prompt, load_corpus
+from .corpus.splits import with_splits
 from .errors import InputError
 from .exporting.export import export
 from .files import folder_in_place, read_json, write_bytes, write_json, write_text
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 FORMAT = 1
-PROBE_SHARE, PROBE_MOST = 0.2, 500
 PROXY_EXAMPLES = 64
 
 BasisKind = Literal["pca", "sae"]
@@ -118,7 +118,7 @@ class Study:
             if isinstance(probe, Corpus | None)
             else load_corpus(probe, on_error=on_error, **columns)
         )
-        rows, rule = _with_splits(whole, extra)
+        rows, rule = with_splits(whole, extra)
         about = {
             "format": FORMAT,
             "model": {"name": model, "dtype": dtype, "device": device},
@@ -352,7 +352,11 @@ class Study:
             layer = (fitted.source_ or {})["layer"]
             categories = [self.corpus[int(i)].category for i in self.pool_rows]
             known = None if None in categories else categories
-            return fitted.quality(self.activations.matrix(layer)[self.pool_rows], categories=known)
+            return fitted.quality(
+                self.activations.matrix(layer)[self.pool_rows],
+                categories=known,
+                lengths=self.activations.n_counted[self.pool_rows],
+            )
 
         return self._result(f"quality-{basis}", compute)
 
@@ -383,29 +387,22 @@ class Study:
             and labels.
         """
         fitted = self.basis(basis)
-        table = self.quality(basis)
         proxy = self.results(f"proxy-{basis}")
         if proxy is not None:
-            at = proxy[proxy["layer"] == fitted_layer(fitted, None)].set_index("axis")
-            for column in ("utility", "low", "high", "null_high"):
-                table[column] = at[column].reindex(table["axis"]).to_numpy()
-            table["special"] = table["utility"].abs() > table["null_high"]
-        if not np.isnan(self.activations.logprobs[self.probe_rows]).any():
-            weak = self.weakness(basis).set_index(["axis", "pole"])["shrunk"]
-            table["weakness_positive"] = [weak[axis, 1] for axis in table["axis"]]
-            table["weakness_negative"] = [weak[axis, -1] for axis in table["axis"]]
-        categories = [e.category for e in self.corpus]
-        coordinates, labels = self.coordinates(basis), self.annotations.labels(basis)
-        ends = [poles(coordinates[:, axis], 20) for axis in table["axis"]]
-        for name, sign in (("positive", 1), ("negative", -1)):
-            table[f"categories_{name}"] = [
-                ", ".join(
-                    f"{c} {share:.0%}" for c, share in overrepresented(categories, p.of(sign))
-                )
-                for p in ends
-            ]
-            table[f"label_{name}"] = [labels.get((axis, sign), "") for axis in table["axis"]]
-        return table
+            proxy = proxy[proxy["layer"] == fitted_layer(fitted, None)]
+        return axes_table(
+            self.quality(basis),
+            self.coordinates(basis),
+            categories=[e.category for e in self.corpus],
+            labels=self.annotations.labels(basis),
+            proxy=proxy,
+            weakness=self.weakness(basis) if self.has_errors else None,
+        )
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether every probe example has a reference loss to find weakness with."""
+        return not np.isnan(self.activations.logprobs[self.probe_rows]).any()
 
     # ------------------------------------------------------------------------ steer and proxy
 
@@ -451,42 +448,30 @@ class Study:
         Returns
         -------
         DataFrame
-            ``prompt unsteered steered``; kept in ``results/steering-BASIS.parquet``.
+            ``axis dose max_new_tokens prompt unsteered steered``, a row a prompt. All runs are
+            kept in ``results/steering-BASIS.parquet``, and what is there is not generated again.
         """
         vector = SteeringVector.from_axis(self.basis(basis), axis, dose=dose)
-        chats = [
-            [{"role": "user", "content": p}] if isinstance(p, str) and self._has_template else p
-            for p in prompts
-        ]
-        key = {
-            "axis": axis,
-            "dose": float(dose),
-            "max_new_tokens": max_new_tokens,
-            "prompts": json.dumps(chats, ensure_ascii=False),
-        }
+        run = {"axis": axis, "dose": float(dose), "max_new_tokens": max_new_tokens}
+        asked = pd.DataFrame([run | {"prompt": _shown(prompt)} for prompt in prompts])
+        kept = self.results(f"steering-{basis}")
+        if kept is not None:
+            found = asked.merge(kept, how="left", on=list(asked.columns))
+            if not found["steered"].isna().any():
+                return found
+        chats = [self._as_chat(prompt) for prompt in prompts]
+        for name, steering in (("unsteered", None), ("steered", vector)):
+            texts = generate(self.model, chats, steering, 1, max_new_tokens, progress=progress)
+            asked[name] = [completions[0] for completions in texts]
+        keys = list(asked.columns[:4])
+        everything = pd.concat([kept, asked]).drop_duplicates(keys, keep="last")
+        self._write_result(f"steering-{basis}", everything)
+        return asked
 
-        def compute() -> pd.DataFrame:
-            columns = {
-                name: [
-                    texts[0]
-                    for texts in generate(
-                        self.model,
-                        chats,
-                        steering=steering,
-                        max_new_tokens=max_new_tokens,
-                        progress=progress,
-                    )
-                ]
-                for name, steering in (("unsteered", None), ("steered", vector))
-            }
-            shown = [p if isinstance(p, str) else p[-1]["content"] for p in prompts]
-            return pd.DataFrame({"axis": axis, "dose": float(dose), "prompt": shown} | columns)
-
-        return self._result(f"steering-{basis}", compute, key)
-
-    @property
-    def _has_template(self) -> bool:
-        return self.model.tokenizer.chat_template is not None
+    def _as_chat(self, prompt: Prompt) -> Prompt:
+        if isinstance(prompt, str) and self.model.tokenizer.chat_template is not None:
+            return [{"role": "user", "content": prompt}]
+        return prompt
 
     # ----------------------------------------------------------------------- select and export
 
@@ -547,7 +532,7 @@ class Study:
             "scale": self.basis(basis).scale_,
             "categories": [e.category for e in pool],
         }
-        if not np.isnan(self.activations.logprobs[self.probe_rows]).any():
+        if self.has_errors:
             inputs["probe"] = self.coordinates(basis)[self.probe_rows]
             inputs["error"] = self.probe_errors()
         return inputs
@@ -585,8 +570,11 @@ class Study:
             return there
         table = compute()
         table.attrs["key"] = wanted
-        write_bytes(self.path / "results" / f"{name}.parquet", _parquet(table))
+        self._write_result(name, table)
         return table
+
+    def _write_result(self, name: str, table: pd.DataFrame) -> None:
+        write_bytes(self.path / "results" / f"{name}.parquet", _parquet(table))
 
     def _inside(self, room: str, name: str) -> Path:
         """Return the folder ``room/name``; a name cannot lead out of it."""
@@ -605,34 +593,6 @@ def _estimator(kind: str, n_axes: int, options: dict[str, Any]) -> PCABasis | SA
         raise InputError(f"{kind} basis: {error}") from error
 
 
-def _with_splits(corpus: Corpus, probe: Corpus | None) -> tuple[Corpus, str]:
-    """Mark every example as pool or probe, and say by which rule."""
-    from dataclasses import replace
-
-    if probe is not None:
-        ids = set(probe.ids)
-        pool = [e for e in corpus if e.id not in ids and e.meta.get("split") != "test"]
-        rows, rule = pool + list(probe), f"given: {probe.name}"
-    else:
-        rows = [e for e in corpus if e.meta.get("split") != "test"]
-        ids = {e.id for e in rows if e.meta.get("split") == "probe"}
-        rule = "rows of split 'probe'"
-        if not ids:
-            most = min(int(PROBE_SHARE * len(rows)), PROBE_MOST)
-            ids = set(sorted((e.id for e in rows), key=_hash_of_id)[:most])
-            rule = f"held out by a hash of the ids: {most} rows"
-    if not ids or len(ids) == len(rows):
-        raise InputError(
-            f"{corpus.name}: {len(rows)} rows cannot be parted into a pool and a probe set"
-        )
-    marked = (replace(e, meta=e.meta | {"split": "probe" if e.id in ids else "pool"}) for e in rows)
-    return Corpus(marked, corpus.name), rule
-
-
-def _hash_of_id(name: str) -> str:
-    return hashlib.sha256(f"probe:{name}".encode()).hexdigest()
-
-
 def _weights_differ(known: dict[str, Any], found: ModelIdentity) -> bool:
     return bool(known["weights"] != found.weights or known["tokenizer"] != found.tokenizer)
 
@@ -640,6 +600,13 @@ def _weights_differ(known: dict[str, Any], found: ModelIdentity) -> bool:
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
     return json.loads(json.dumps(value))
+
+
+def _shown(prompt: Prompt) -> str:
+    """A prompt as one text, to know it by."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(message["content"] for message in prompt)
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
