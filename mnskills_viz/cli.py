@@ -1,6 +1,7 @@
 """One command a verb, thin: arguments in, a study's method called, what was found printed."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ BasisName = Annotated[str | None, typer.Option(help="Name of the basis; default:
 
 def main() -> None:
     """Run the command line: status 0 done, 2 wrong input, 130 interrupted."""
+    warnings.showwarning = _note
     try:
         app()
     except InputError as error:
@@ -38,6 +40,12 @@ def main() -> None:
         if end.code == INTERRUPTED:
             print("mnskills: interrupted; the same command goes on from here", file=sys.stderr)
         raise
+
+
+def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Show our own warnings as notes to the person, and those of libraries not at all."""
+    if category is UserWarning:
+        print(f"mnskills: note: {message}", file=sys.stderr)
 
 
 def _say(text: str) -> None:
@@ -154,7 +162,8 @@ def fit(
 def axes(study: StudyPath, basis: BasisName = None) -> None:
     """Show what is known of every axis."""
     opened = _open(study)
-    _show(opened.axes(_basis(opened, basis)))
+    table = opened.axes(_basis(opened, basis))
+    _show(table.drop(columns=["skewness", "max_offdiag_cosine", "low", "high"], errors="ignore"))
 
 
 @app.command()

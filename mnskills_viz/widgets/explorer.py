@@ -122,7 +122,6 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
         """Bring everything that is shown up to date with state, facts and labels."""
         facts, state = self._facts, self._state
         said = said_about(self._study, state.basis)
-        card = axis_card(facts, said, state.axis)
         with self.hold_sync():
             self.setting = {
                 "basis": state.basis,
@@ -138,7 +137,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
                 "fallback": f"mn-fallback-{self.model_id}",
             }
             self.axes = axis_list(facts, said, state)
-            self.card = card
+            self.card = axis_card(facts, said, state.axis)
 
     def _first_prompt(self) -> str:
         rows = self._study.probe_rows
@@ -165,7 +164,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
     def _answer(self, message: Json) -> None:
         match message:
             case {"type": "axis", "axis": int(axis)}:
-                self._go(self._state.basis, axis)
+                self._choose_axis(axis)
             case {"type": "basis", "basis": str(basis)}:
                 self._choose_basis(basis)
             case {"type": "list", "sort": sort, "only": only, "query": str(query)}:
@@ -191,23 +190,22 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
             case {"type": "steer", "prompt": str(prompt), "dose": int() | float() as dose}:
                 self._steer(prompt, float(dose))
             case {"type": "refresh"}:
-                self._choose_basis(self._state.basis)
+                self._choose_basis(self._state.basis, self._state.axis)
                 self._say("read the study again")
             case _:
                 raise InputError(f"a message that the explorer does not know: {message}")
 
-    def _go(self, basis: str, axis: int) -> None:
-        facts = self._facts if basis == self._state.basis else BasisFacts(self._study, basis)
-        if not 0 <= axis < facts.n_axes:
-            raise InputError(f"{basis} has axes 0 to {facts.n_axes - 1}, not {axis}")
-        self._facts, self._state = facts, replace(self._state, basis=basis, axis=axis)
-        self._show()
+    def _choose_axis(self, axis: int) -> None:
+        """Show another card; the list stays, so that this is quick however long it is."""
+        card = axis_card(self._facts, said_about(self._study, self._state.basis), axis)
+        self._state = replace(self._state, axis=axis)
+        self.card = card
 
-    def _choose_basis(self, basis: str) -> None:
-        facts = BasisFacts(self._study, basis)
-        axis = self._state.axis if basis == self._state.basis else 0
-        self._facts = facts
-        self._state = replace(self._state, basis=basis, axis=min(axis, facts.n_axes - 1))
+    def _choose_basis(self, basis: str, axis: int = 0) -> None:
+        """Read a basis from the study and show it; a refit may have left it fewer axes."""
+        self._facts = BasisFacts(self._study, basis)
+        last = self._facts.n_axes - 1
+        self._state = replace(self._state, basis=basis, axis=min(axis, last))
         self._show()
 
     def _step(self, change: Change | None, verb: str) -> None:
@@ -219,7 +217,10 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
         if change.basis not in self._study.basis_names:
             self._say(f"{verb} the {where} of {change.basis}, a basis that is no longer here")
             return
-        self._go(change.basis, change.axis)
+        if change.basis != self._state.basis:
+            self._choose_basis(change.basis, change.axis)
+        self._state = replace(self._state, axis=min(change.axis, self._facts.n_axes - 1))
+        self._show()
         self._say(f"{verb} the {where}")
 
     # ------------------------------------------------------------------------------ steering

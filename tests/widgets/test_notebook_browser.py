@@ -128,12 +128,15 @@ def is_ours(said) -> bool:
 
 def open_notebook(page, lab: str) -> None:
     page.goto(f"{lab}/lab/tree/explore.ipynb", wait_until="commit")
-    page.wait_for_function("window.jupyterapp && document.querySelector('.jp-Notebook')")
     page.wait_for_selector(".jp-Notebook .cm-content")
+    # A run that begins before the kernel is there never ends.
+    page.wait_for_function(
+        "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
 
 
 def run_all(page) -> None:
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_selector(".mn-explorer .mn-example")
 
 
