@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from .corpus import Message, Prompt
 from .errors import InputError
-from .models import context_length, torch_module
+from .models import context_length, exclusive, torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +82,7 @@ def generate(
     jobs.sort(key=lambda job: (len(encoded[job[0]]), job))
     out = [[""] * n for _ in prompts]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(exclusive(model))
         if steering is not None:
             stack.enter_context(steering.apply(model) if hasattr(steering, "apply") else steering)
         bar = stack.enter_context(

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -271,6 +273,18 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 # ----------------------------------------------------------------------------------- structure
+
+
+_LOCKS: "weakref.WeakKeyDictionary[Any, threading.RLock]" = weakref.WeakKeyDictionary()
+
+
+def exclusive(model: "TransformersModel") -> "threading.RLock":
+    """Return the lock that whoever runs or changes `model` holds, as a context manager.
+
+    A widget generates in a thread of its own: a cell that collects at the same time must not read
+    a steered model, and nnsight runs one trace at a time.
+    """
+    return _LOCKS.setdefault(torch_module(model), threading.RLock())
 
 
 def torch_module(model: "TransformersModel") -> Any:

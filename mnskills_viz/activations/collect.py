@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ..corpus import Corpus
 from ..errors import InputError
-from ..models import blocks, context_length, identity, torch_module
+from ..models import blocks, context_length, exclusive, identity, torch_module
 from . import store as stores
 from .tokens import COUNTED, Counted, Tokens, counted, tokenize
 
@@ -360,7 +360,7 @@ def pool(
     real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     envoys = blocks(model)
-    with torch.inference_mode(), model.trace(inputs) as tracer:
+    with exclusive(model), torch.inference_mode(), model.trace(inputs) as tracer:
         pooled = nnsight.save([])
         used = nnsight.save([])
         logprobs = nnsight.save([])

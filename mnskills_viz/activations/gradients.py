@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import blocks, torch_module
+from ..models import blocks, exclusive, torch_module
 from .collect import padded, plan_batches, response_logprob
 from .tokens import Tokens, tokenize
 
@@ -287,7 +287,7 @@ def _backward(
     ]
     envoys = blocks(model)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with torch.enable_grad():
+    with exclusive(model), torch.enable_grad():
         with model.trace(inputs):
             for layer, vectors in zip(layers, added, strict=True):
                 output = envoys[layer].output

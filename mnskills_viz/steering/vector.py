@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..activations.gradients import PHASES, Phase
 from ..bases.basis import Basis
 from ..errors import InputError
-from ..models import block_modules, torch_module
+from ..models import block_modules, exclusive, torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ class SteeringVector:
         modules = block_modules(model)
         self._check(modules, torch_module(model), phases)
         reader = _Phase()
-        with contextlib.ExitStack() as hooks:
+        with exclusive(model), contextlib.ExitStack() as hooks:
             top = torch_module(model).register_forward_pre_hook(reader, with_kwargs=True)
             hooks.callback(top.remove)
             for block, direction in self.directions.items():

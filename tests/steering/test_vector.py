@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +126,19 @@ def test_wrong_vectors_say_so(tiny_model, tiny_study, vector):
         mn.SteeringVector({1: vector}).apply(tiny_model, ("later",)).__enter__()
     with pytest.raises(mn.InputError, match="axes 0 to 7"):
         mn.SteeringVector.from_axis(tiny_study.basis("pca-1"), 8)
+
+
+def test_another_thread_does_not_read_a_steered_model(tiny_study, tiny_model):
+    """A cell that collects while a widget steers waits, and gets unsteered rows."""
+    corpus = tiny_study.corpus[:3]
+    expected = mn.collect(tiny_model, corpus, progress=False).matrix(3)
+    found = []
+    reader = threading.Thread(
+        target=lambda: found.append(mn.collect(tiny_model, corpus, progress=False).matrix(3))
+    )
+    with mn.SteeringVector.from_axis(tiny_study.basis("pca-1"), 0, dose=9.0).apply(tiny_model):
+        reader.start()
+        reader.join(timeout=0.5)
+        assert not found
+    reader.join()
+    np.testing.assert_array_equal(found[0], expected)
