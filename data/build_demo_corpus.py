@@ -1073,6 +1073,8 @@ def rows_of(family: Family, splits: Sequence[str]) -> list[Row]:
                 "difficulty": difficulty,
                 "verifier": family.verifier,
                 "split": split,
+                "source": "mnskills_viz demo",
+                "license": "Apache-2.0",
             }
         )
     return rows

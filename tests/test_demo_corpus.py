@@ -30,6 +30,7 @@ SIZES = {"pool": 5000, "probe": 500, "test": 500}
 FIELDS = {
     "id": str, "prompt": str, "response": str, "answer": str, "category": str,
     "family": str, "difficulty": int, "verifier": str, "split": str,
+    "source": str, "license": str,
 }  # fmt: skip
 
 Row = dict[str, Any]
