@@ -254,22 +254,28 @@ def _dequantised(gguf: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     import torch
+    from tqdm.auto import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    try:
-        with _quiet(), open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
-            tokenizer = AutoTokenizer.from_pretrained(**where)
-            module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise InputError(f"{gguf}: cannot be read as a GGUF decoder ({first})") from error
-    # save_pretrained refuses models that still say they are quantised; this one no longer is.
-    module.hf_quantizer = None
-    del module.config.quantization_config
-    with _quiet():
-        module.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    with tqdm(total=3, desc=f"convert {gguf.stem}, once", unit="step") as bar:
+        try:
+            with _quiet():
+                tokenizer = AutoTokenizer.from_pretrained(**where)
+                bar.update()
+                with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
+                    module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+                bar.update()
+        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise InputError(f"{gguf}: cannot be read as a GGUF decoder ({first})") from error
+        # save_pretrained refuses models that still say they are quantised; this one no longer is.
+        module.hf_quantizer = None
+        del module.config.quantization_config
+        with _quiet():
+            module.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        bar.update()
 
 
 # ----------------------------------------------------------------------------------- structure
