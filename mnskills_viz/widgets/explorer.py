@@ -27,8 +27,8 @@ from .state import (
     axis_list,
     example_in_full,
     said_about,
-    static_html,
 )
+from .static_twin import static_html
 
 STATIC = Path(__file__).parent / "static"
 

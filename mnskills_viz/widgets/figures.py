@@ -5,7 +5,6 @@ while its letters keep their size. Ink is ``currentColor`` and the two poles are
 the page that a figure stands in decides what is light and what is dark.
 """
 
-import html
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+
+from .markup import (
+    MILLI,
+    UTILITY_UNIT,
+    Markup,
+    decimals,
+    joined,
+    rounded,
+    shortened,
+    signed,
+    tag,
+)
 
 POSITIVE = "var(--mn-positive, #c2590a)"
 NEGATIVE = "var(--mn-negative, #2c74b8)"
@@ -37,76 +48,6 @@ LABEL_STYLE = (
 )
 XHTML = "http://www.w3.org/1999/xhtml"
 MOST_CATEGORIES = 24
-
-# What neither XML nor a UTF-8 file can hold, and control characters that show as nothing.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-class Markup(str):
-    """Text that is markup already. Any other text is escaped where `tag` puts it."""
-
-    __slots__ = ()
-
-
-def escaped(text: str) -> Markup:
-    """Escape text for HTML and XML; what cannot be printed becomes a replacement character."""
-    if isinstance(text, Markup):
-        return text
-    return Markup(html.escape(_UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))))
-
-
-def joined(parts: Iterable[str]) -> Markup:
-    """Markup and text one after the other, text escaped."""
-    return Markup("".join(escaped(part) for part in parts))
-
-
-def tag(name: str, *children: str, **attributes: str | float | bool | None) -> Markup:
-    """One element.
-
-    Parameters
-    ----------
-    name : str
-    *children : str
-        Put inside, escaped unless they are `Markup`.
-    **attributes
-        ``class_`` is read as ``class`` and ``font_size`` as ``font-size``; None and False are left
-        out, True stands for a name alone, and numbers are rounded to hundredths.
-    """
-    written = "".join(
-        f' {key.strip("_").replace("_", "-")}="{_value(value)}"'
-        for key, value in attributes.items()
-        if value is not None and value is not False
-    )
-    return Markup(f"<{name}{written}>{joined(children)}</{name}>")
-
-
-def _value(value: str | float | bool) -> str:
-    if isinstance(value, bool):
-        return ""
-    return escaped(value) if isinstance(value, str) else _round(value)
-
-
-def _round(value: float) -> str:
-    return f"{round(float(value), 2) + 0.0:.2f}".rstrip("0").rstrip(".")  # + 0.0: no -0
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign, a real minus sign where it is negative."""
-    text = f"{value:+.{digits}f}".replace("-", "−")
-    return text if text.strip("+−0.") else text.replace("−", "+")
-
-
-def decimals(largest: float) -> int:
-    """Digits after the point that show three figures of the largest of some numbers."""
-    if not math.isfinite(largest) or largest <= 0:
-        return 2
-    return min(6, max(0, 2 - math.floor(math.log10(largest))))
-
-
-def shortened(text: str, most: int) -> str:
-    """At most `most` characters on one line, with an ellipsis where something is left out."""
-    line = " ".join(text[: 4 * most].split())
-    return line if len(line) <= most and len(text) <= 4 * most else line[: most - 1] + "…"
 
 
 def axis_label(row: Mapping[Any, Any]) -> str:
@@ -141,7 +82,7 @@ class _Scale:
 
 
 def _pc(value: float) -> str:
-    return f"{_round(value)}%"
+    return f"{rounded(value)}%"
 
 
 def _figure(title: str, description: str, height: float, parts: Iterable[str]) -> str:
@@ -196,7 +137,7 @@ def _ruler(scale: _Scale, ticks: Sequence[float], top: float, bottom: float) -> 
 
 
 def forest(axes: pd.DataFrame) -> str:
-    """Utility of every axis with its interval, against the band of luck; highest first.
+    """Utility of every axis with its interval, against the band of chance; highest first.
 
     Parameters
     ----------
@@ -206,22 +147,24 @@ def forest(axes: pd.DataFrame) -> str:
     Returns
     -------
     str
-        SVG. A filled diamond beats the null, an open circle does not.
+        SVG. A filled diamond beats chance, an open circle does not.
     """
     known = axes.dropna(subset=["utility"]).sort_values(
         ["utility", "axis"], ascending=[False, True]
     )
+    shown = ["utility", "low", "high", "null_high"]
+    known[shown] *= MILLI
     rows = known.to_dict("records")
     special = [row for row in rows if row["special"]]
-    title = "Utility of each axis, with 95 % intervals and the null band"
+    title = "Utility of each axis, with 95 % intervals and the band of chance"
     if not rows:
         return _figure(title, "No axis has a utility.", 30, [])
-    limit = 1.05 * max(1e-9, *(known[["low", "high", "null_high"]].abs().max()))
+    limit = 1.05 * max(1e-9, *known[shown].abs().max())
     scale = _Scale(-limit, limit, 32, 82)
     digits = decimals(limit)
     top, bottom = 26.0, 26.0 + ROW * len(rows)
     parts = [
-        _text("◆ beats the null\u2003○ within it\u2003shaded: the null", 0, 12, faint=True),
+        _text("◆ beats chance\u2003○ within chance (shaded)", 0, 12, faint=True),
         *(
             _bar(
                 scale.at(-row["null_high"]),
@@ -234,19 +177,20 @@ def forest(axes: pd.DataFrame) -> str:
         ),
         _ruler(scale, scale.ticks(4), top, bottom),
         *(_forest_row(row, scale, top + ROW * i, digits) for i, row in enumerate(rows)),
+        _text(f"utility, {UTILITY_UNIT}", scale.at(0), bottom + 33, "middle", faint=True),
     ]
     named = ", ".join(f"axis {row['axis']} {signed(row['utility'], digits)}" for row in special)
     description = (
-        f"{len(rows)} axes, {len(special)} of them beyond the null{': ' * bool(special)}{named}. "
-        "In nats per response token for one standard deviation of push."
+        f"{len(rows)} axes, {len(special)} of them beyond chance{': ' * bool(special)}{named}. "
+        f"In {UTILITY_UNIT} for one standard deviation of push."
     )
-    return _figure(title, description, bottom + 22, parts)
+    return _figure(title, description, bottom + 40, parts)
 
 
 def _forest_row(row: Mapping[Any, Any], scale: _Scale, y: float, digits: int) -> Markup:
     utility, middle = row["utility"], y + ROW / 2
     spoken = " to ".join(signed(row[end], digits) for end in ("low", "high"))
-    verdict = "beats the null" if row["special"] else "within the null"
+    verdict = "beats chance" if row["special"] else "within chance"
     colour = (POSITIVE if utility > 0 else NEGATIVE) if row["special"] else None
     shape = (
         tag("path", d="M0-5.5 5.5 0 0 5.5-5.5 0Z", fill=colour)
@@ -408,8 +352,8 @@ def histogram(values: ArrayLike, n_bins: int = 40) -> str:
     reach = max(1e-9, float(np.abs(finite).max()))
     # About zero, so that the poles stand left and right of the middle on every card.
     counts, _ = np.histogram(finite, bins=n_bins, range=(-reach, reach))
-    tall = [_round(100 * count / counts.max()) for count in counts]
-    bars = [f"M{_round(i + 0.08)} 100v-{t}h.84V100Z" * (t != "0") for i, t in enumerate(tall)]
+    tall = [rounded(100 * count / counts.max()) for count in counts]
+    bars = [f"M{rounded(i + 0.08)} 100v-{t}h.84V100Z" * (t != "0") for i, t in enumerate(tall)]
     sides = ((NEGATIVE, bars[: n_bins // 2]), (POSITIVE, bars[n_bins // 2 :]))
     paths = [tag("path", d="".join(side), fill=colour) for colour, side in sides]
     box = {"width": "100%", "height": "56", "viewBox": f"0 0 {n_bins} 100"}

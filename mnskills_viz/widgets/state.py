@@ -4,9 +4,8 @@ No widget in here: the same values feed the live explorer, its static twin and t
 """
 
 import functools
-import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..axes.annotations import FIELDS
+from ..axes.badges import STABLE, badges
 from ..axes.examples import POLES, Poles, overrepresented, poles
 from ..errors import InputError
 from ..study import Study
@@ -37,11 +37,6 @@ PROMPT_LENGTH, RESPONSE_LENGTH = 220, 280
 BINS = 48
 FARTHEST = 8.0
 """The histogram ends here, in standard deviations; what lies beyond is counted in its last bins."""
-
-# An axis and its refit share the square of their cosine: four fifths at 0.9, half at 0.7.
-STABLE, UNSTABLE = 0.9, 0.7
-CONFOUNDED = 0.25
-"""R2 of a coordinate on the length of the text from which on it is called a length axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +159,10 @@ def axis_entry(facts: BasisFacts, said: Said, axis: int) -> Json:
     Returns
     -------
     dict
-        ``axis variance stability utility weakness badges``; for both poles ``label`` (empty:
-        unnamed) and ``hint``, the categories that stand out. ``utility`` holds ``value low high
-        null special`` in nats per response token and standard deviation, or is None before the
-        proxy was run; ``weakness`` holds ``positive negative``, or is None.
+        ``axis variance stability utility weakness badges`` (see `Badge`); for both poles
+        ``label`` (empty: unnamed) and ``hint``, the categories that stand out. ``utility`` holds
+        ``value low high chance special`` in nats per response token and standard deviation, or
+        is None before the proxy was run; ``weakness`` holds ``positive negative``, or is None.
     """
     row = facts.rows[axis]
     words = said.get(axis, {})
@@ -177,7 +172,7 @@ def axis_entry(facts: BasisFacts, said: Said, axis: int) -> Json:
         "stability": _number(row.get("stability")),
         "utility": _utility(row),
         "weakness": _weakness(row),
-        "badges": badges(row),
+        "badges": [asdict(badge) for badge in badges(row)],
         **{
             pole: {"label": words.get(pole, ""), "hint": ", ".join(facts.standing_out(axis, sign))}
             for sign, pole in POLES.items()
@@ -185,50 +180,13 @@ def axis_entry(facts: BasisFacts, said: Said, axis: int) -> Json:
     }
 
 
-def badges(row: Json) -> list[Json]:
-    """What to trust an axis for and what not, in words.
-
-    Returns
-    -------
-    list of dict
-        ``text``, ``kind`` ("good", "warn" or "plain") and ``title``, the reason at length.
-    """
-    found = []
-    stability = _number(row.get("stability"))
-    if stability is not None:
-        word, kind = (
-            ("stable", "good")
-            if stability >= STABLE
-            else ("unstable", "warn")
-            if stability < UNSTABLE
-            else ("fairly stable", "plain")
-        )
-        title = f"|cosine| with its match when the basis is refitted on halves: {stability:.2f}"
-        found.append({"text": word, "kind": kind, "title": title})
-    utility = _utility(row)
-    if utility is not None:
-        special = utility["special"]
-        word, kind = ("beats chance", "good") if special else ("within chance", "plain")
-        title = (
-            "its utility is larger than the best of as many random directions reaches"
-            if special
-            else "a random direction does as much: the best of as many reaches this utility"
-        )
-        found.append({"text": word, "kind": kind, "title": title})
-    length = _number(row.get("length_r2"))
-    if length is not None and length >= CONFOUNDED:
-        title = f"the length of the text explains {length:.0%} of the coordinate"
-        found.append({"text": "follows length", "kind": "warn", "title": title})
-    return found
-
-
 def _utility(row: Json) -> Json | None:
     value = _number(row.get("utility"))
     if value is None:
         return None
     bounds = {name: _number(row.get(name)) for name in ("low", "high")}
-    null = _number(row.get("null_high"))
-    return {"value": value, **bounds, "null": null, "special": bool(row.get("special"))}
+    chance = _number(row.get("null_high"))
+    return {"value": value, **bounds, "chance": chance, "special": bool(row.get("special"))}
 
 
 def _weakness(row: Json) -> Json | None:
@@ -261,7 +219,7 @@ _ORDER: dict[str, Callable[[Json], tuple[float, int]]] = {
 def _beside_chance(utility: Json | None) -> float:
     if utility is None:
         return 0.0
-    return float(abs(utility["value"]) / (utility["null"] or 1.0))
+    return float(abs(utility["value"]) / (utility["chance"] or 1.0))
 
 
 def _found(query: str, entry: Json, facts: BasisFacts, said: Said) -> bool:
@@ -397,58 +355,3 @@ def _number(value: Any) -> float | None:
     if value is None or not np.isfinite(value):
         return None
     return float(value)
-
-
-# -------------------------------------------------------------------------------- static twin
-
-STATIC_EXAMPLES = 3
-
-
-def static_html(axes: Sequence[Json], card: Json, marker: str) -> str:
-    """The list and one card as plain HTML, for when there is no kernel.
-
-    Parameters
-    ----------
-    axes : sequence of dict
-        As `axis_list` gives them.
-    card : dict
-        As `axis_card` gives it.
-    marker : str
-        Class of the outermost element, by which the live widget hides it.
-    """
-    head = "".join(f'<th scope="col">{name}</th>' for name in _STATIC_COLUMNS)
-    rows = "".join(f"<tr>{_static_row(entry)}</tr>" for entry in axes)
-    poles_shown = "".join(_static_pole(card, pole) for pole in ("negative", "positive"))
-    return (
-        f'<div class="{html.escape(marker)}"><p><strong>{html.escape(card["basis"])}</strong>: '
-        f"{card['n_axes']} axes. Run the cell to explore them; as they were:</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        f"<details><summary>Axis {card['axis']}</summary>{poles_shown}</details></div>"
-    )
-
-
-_STATIC_COLUMNS = ("axis", "− pole", "+ pole", "variance", "utility, nats", "weakness − / +", "")
-
-
-def _static_row(entry: Json) -> str:
-    utility, weakness = entry["utility"], entry["weakness"]
-    cells = [
-        str(entry["axis"]),
-        entry["negative"]["label"] or f"unnamed ({entry['negative']['hint']})",
-        entry["positive"]["label"] or f"unnamed ({entry['positive']['hint']})",
-        "" if entry["variance"] is None else f"{entry['variance']:.1%}",
-        "" if utility is None else f"{utility['value']:+.4f}",
-        "" if weakness is None else f"{weakness['negative']:.2f} / {weakness['positive']:.2f}",
-        ", ".join(badge["text"] for badge in entry["badges"]),
-    ]
-    return "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-
-
-def _static_pole(card: Json, pole: str) -> str:
-    sign = {"positive": "+", "negative": "−"}[pole]
-    title = card[pole]["label"] or "unnamed"
-    items = "".join(
-        f"<li>{example['z']:+.1f}: {html.escape(example['prompt'])}</li>"
-        for example in card[pole]["examples"][:STATIC_EXAMPLES]
-    )
-    return f"<p>{sign} {html.escape(title)}</p><ul>{items}</ul>"

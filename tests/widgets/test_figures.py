@@ -83,9 +83,21 @@ def test_the_forest_is_sorted_and_shows_utilities_with_their_sign():
     rows = parsed(figures.forest(axes_table())).iter(f"{SVG}g")
     titles = [row.find(f"{SVG}title").text for row in rows]
     assert [title.split(":")[0] for title in titles] == [f"Axis {a}" for a in (4, 3, 2, 1, 0)]
-    assert titles[0] == "Axis 4: +0.0300 (+0.0260 to +0.0340), beats the null"
-    assert titles[-1] == "Axis 0: −0.0200 (−0.0240 to −0.0160), beats the null"
-    assert "within the null" in titles[2]
+    assert titles[0] == "Axis 4: +30.0 (+26.0 to +34.0), beats chance"
+    assert titles[-1] == "Axis 0: −20.0 (−24.0 to −16.0), beats chance"
+    assert "within chance" in titles[2]
+
+
+def test_the_forest_says_its_unit_at_the_axis_once():
+    texts = [text.text for text in parsed(figures.forest(axes_table())).iter(f"{SVG}text")]
+    assert [text for text in texts if "nats" in text] == ["utility, 10⁻³ nats/token"]
+    assert {"−20", "0", "+20"} <= set(texts)
+
+
+def test_the_table_that_a_forest_is_drawn_from_stays_as_it_is():
+    table = axes_table()
+    figures.forest(table)
+    pd.testing.assert_frame_equal(table, axes_table())
 
 
 def test_only_special_axes_have_the_diamond():
@@ -95,7 +107,7 @@ def test_only_special_axes_have_the_diamond():
     assert svg.count("<circle") == 2
 
 
-def test_the_null_band_is_drawn_symmetrically_about_zero():
+def test_the_band_of_chance_is_drawn_symmetrically_about_zero():
     root = parsed(figures.forest(axes_table()))
     for band in root.iter(f"{SVG}rect"):
         left, width = (float(band.get(name).rstrip("%")) for name in ("x", "width"))
@@ -165,20 +177,3 @@ def test_the_histogram_counts_every_finite_value():
 def test_nothing_and_nothing_but_zeros_can_be_drawn(svg):
     assert "nan" not in text_of(svg)
     assert "inf" not in svg
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(1.234, "+1.23"), (-0.5, "−0.50"), (-0.001, "+0.00"), (0.0, "+0.00")]
-)
-def test_signs_are_real_minus_signs_and_zero_has_none(value, text):
-    assert figures.signed(value) == text
-
-
-def test_tag_escapes_text_and_attributes_but_not_markup():
-    made = figures.tag("p", "a < b", figures.Markup("<i>c</i>"), title='"', hidden=True, x=None)
-    assert made == '<p title="&quot;" hidden="">a &lt; b<i>c</i></p>'
-
-
-def test_shortened_text_ends_with_an_ellipsis():
-    assert figures.shortened("one\n two", 20) == "one two"
-    assert figures.shortened("x" * 100_000, 10) == "x" * 9 + "…"

@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import mnskills_viz as mn
 from mnskills_viz.widgets import report
+from mnskills_viz.widgets.markup import decimals, signed
 from mnskills_viz.widgets.report import write_report
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -57,6 +59,13 @@ def written(tiny_study: mn.Study, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def page(written: Path) -> Page:
     return Page(written.read_text("utf-8"))
+
+
+@pytest.fixture
+def embedded_page(demo_rows: mn.Corpus, tmp_path: Path) -> Page:
+    """Of a study that has not loaded its model yet."""
+    study = mn.Study.create(tmp_path / "new", corpus=demo_rows)
+    return Page(write_report(study, tmp_path / "new.html").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -147,6 +156,52 @@ def test_a_card_shows_the_examples_at_both_ends(tiny_study, page):
         assert f"z {z:+.2f}".replace("-", "−") in page.words
 
 
+def test_it_is_headed_with_the_model_and_says_corpus_and_study_below(embedded_page, page):
+    assert "Skill axes of tiny" in page.words
+    assert "corpus demo · study tiny" in page.words
+    assert "Skill axes of SmolLM2-135M-Instruct" in embedded_page.words
+
+
+def test_the_null_is_called_chance_everywhere(page):
+    assert "chance" in page.words
+    assert not re.search(r"\bnull\b|\bluck\b", page.words)
+
+
+def test_utilities_are_in_one_unit_in_table_figure_and_card(tiny_study, page):
+    digits = decimals(1000 * tiny_study.axes("pca-1")[["utility", "low", "high"]].abs().max().max())
+    for row in tiny_study.axes("pca-1").to_dict("records"):
+        utility = signed(1000 * row["utility"], digits)
+        assert f"{utility} {signed(1000 * row['low'], digits)} to" in page.words
+        assert f"utility, 10⁻³ nats/token {utility}, chance ±" in page.words
+    assert "Utility, 10⁻³ nats/token" in page.words
+
+
+def test_the_last_steered_answers_are_shown_by_axis_and_dose(copied):
+    file = copied / "results" / "steering-pca-1.parquet"
+    pushes = [(axis, dose) for axis in (0, 1) for dose in (-2.0, 3.0)]
+    rows = [
+        {"axis": axis, "dose": dose, "max_new_tokens": 4, "prompt": f"ask {n}"}
+        | {"unsteered": f"plain {axis} {n}.", "steered": f"pushed {axis} {dose:g} {n}."}
+        for axis, dose in pushes
+        for n in range(6)
+    ]
+    again = rows[-1] | {"max_new_tokens": 8, "steered": "a longer answer."}
+    pd.DataFrame([*rows, again]).to_parquet(file)
+    words = read(copied).words
+    assert [words.count(f"Axis {a}, dose {d}") for a in (0, 1) for d in ("−2.0 σ", "+3.0 σ")] == [
+        0,
+        1,
+        1,
+        1,
+    ]
+    assert "The last 12 of 24 answers; all are in results/steering-pca-1.parquet" in words
+    assert "pushed 1 -2 1." not in words
+    for n in (2, 3, 4, 5):
+        assert f"pushed 1 -2 {n}." in words
+    assert "a longer answer." in words
+    assert "pushed 1 3 5." not in words
+
+
 def test_labels_notes_and_state_are_on_the_card(copied):
     said = mn.Study.open(copied).annotations
     for field, text in (
@@ -165,7 +220,12 @@ def test_missing_parts_are_left_out_with_the_command_that_makes_them(copied):
     for part in ("selections", "exports", "results"):
         shutil.rmtree(copied / part)
     page = read(copied)
-    for command in ("proxy tiny --basis pca-1", "select tiny", "export tiny"):
+    for command in (
+        "proxy tiny --basis pca-1",
+        'steer tiny "PROMPT" --axis 0 --basis pca-1',
+        "select tiny",
+        "export tiny",
+    ):
         assert f"mnskills {command}" in page.words
     assert "Pushing along each axis" not in page.words
     assert "Steered and unsteered" not in page.words
@@ -207,6 +267,10 @@ def test_a_big_study_shows_less_of_each_and_stays_small(tiny_study, tmp_path, mo
     smaller = write_report(tiny_study, tmp_path / "smaller.html")
     assert smaller.stat().st_size < whole
     Page(smaller.read_text("utf-8"))
+    monkeypatch.setattr(report, "DETAILS", report.DETAILS[-1:])
+    barest = Page(write_report(tiny_study, tmp_path / "barest.html").read_text("utf-8"))
+    ids = {attributes.get("id") for _, attributes in barest.tags}
+    assert {link["href"].removeprefix("#") for link in barest.all("a")} <= ids
     monkeypatch.setattr(report, "MOST_BYTES", 1)
     with pytest.raises(mn.InputError, match="over 3 MB"):
         write_report(tiny_study, tmp_path / "none.html")

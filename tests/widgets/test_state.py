@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.axes.badges import badges
 from mnskills_viz.widgets.state import (
     FILTERS,
     SORTS,
@@ -13,12 +14,10 @@ from mnskills_viz.widgets.state import (
     ExplorerState,
     axis_card,
     axis_list,
-    badges,
     example_in_full,
     histogram,
     said_about,
     shortened,
-    static_html,
 )
 
 BASIS = "pca-1"
@@ -54,6 +53,7 @@ def test_the_list_says_of_every_axis_what_the_studys_table_says(tiny_study, fact
         assert entry["utility"]["special"] == (abs(row["utility"]) > row["null_high"])
         assert entry["weakness"]["positive"] == pytest.approx(row["weakness_positive"])
         assert entry["weakness"]["negative"] == pytest.approx(row["weakness_negative"])
+        assert [badge["text"] for badge in entry["badges"]] == [b.text for b in badges(row)]
 
 
 def test_what_is_shown_is_json_without_nan(tiny_study, facts):
@@ -171,38 +171,3 @@ def test_text_is_cut_at_a_word_and_says_so():
     assert shortened("short", 10) == ("short", False)
     assert shortened("several words that go on", 15) == ("several words …", True)
     assert shortened("x" * 30, 10) == ("x" * 10 + " …", True)
-
-
-# ------------------------------------------------------------------------------------- badges
-
-
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        ({"stability": 0.95}, ["stable"]),
-        ({"stability": 0.8}, ["fairly stable"]),
-        ({"stability": 0.2}, ["unstable"]),
-        ({"stability": float("nan")}, []),
-        ({"utility": 0.5, "null_high": 0.1, "special": True}, ["beats chance"]),
-        ({"utility": 0.05, "null_high": 0.1, "special": False}, ["within chance"]),
-        ({"length_r2": 0.6}, ["follows length"]),
-        ({"length_r2": 0.05}, []),
-    ],
-)
-def test_badges_say_in_words_what_to_trust(row, words):
-    assert [badge["text"] for badge in badges(row)] == words
-
-
-# -------------------------------------------------------------------------------- static twin
-
-
-def test_the_static_twin_names_all_axes_and_escapes_what_people_wrote(facts):
-    nasty = "<img src=x onerror=alert(1)>"
-    said = {0: {"positive": nasty, "negative": "", "notes": "", "state": ""}}
-    html = static_html(
-        axis_list(facts, said, ExplorerState(BASIS)), axis_card(facts, said, 0), "mn-x"
-    )
-    assert html.count("<tr>") == facts.n_axes + 1
-    assert "<img" not in html
-    assert "&lt;img src=x" in html
-    assert len(html) < 20_000

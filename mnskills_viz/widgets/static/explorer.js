@@ -3,8 +3,8 @@
 // @ts-check
 
 /**
- * @typedef {{ text: string, kind: "good" | "warn" | "plain", title: string }} Badge
- * @typedef {{ value: number, low: number, high: number, null: number, special: boolean }} Utility
+ * @typedef {{ text: string, kind: "good" | "warn" | "plain", explanation: string }} Badge
+ * @typedef {{ value: number, low: number, high: number, chance: number, special: boolean }} Utility
  * @typedef {{ value: number, low: number | null, high: number | null }} Weak
  * @typedef {{ row: number, id: string, z: number, category: string | null, split: string | null,
  *             prompt: string, response: string, cut: boolean }} Example
@@ -86,8 +86,9 @@ const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const signed = (value, digits) => (value > 0 ? "+" : "") + fixed(value, digits);
 /** @param {number | null} value */
 const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
-/** Thousandths of a nat. @param {number} value */
-const mnat = (value) => signed(1000 * value, 1);
+const UTILITY_UNIT = "10⁻³ nats/token";
+/** A utility, in that unit. @param {number} nats */
+const mnat = (nats) => signed(1000 * nats, 1);
 
 /** @param {Utility} utility */
 const utilityText = (utility) =>
@@ -102,14 +103,14 @@ function forest(utility) {
   const [WIDTH, HEIGHT, REACH] = [60, 12, 2.2]; // px, px, in units of chance
   const place = (/** @type {number} */ units) =>
     (WIDTH / 2) * (1 + (0.95 * Math.max(-REACH, Math.min(REACH, units))) / REACH);
-  const [low, dot, high] = [utility.low, utility.value, utility.high].map((nats) => place(nats / utility.null));
+  const [low, dot, high] = [utility.low, utility.value, utility.high].map((nats) => place(nats / utility.chance));
   const [from, zero, to, middle] = [place(-1), place(0), place(1), HEIGHT / 2];
-  const title = `utility ${utilityText(utility)} thousandths of a nat per token and σ; chance reaches ±${(1000 * utility.null).toFixed(1)}`;
+  const title = `utility ${utilityText(utility)} ${UTILITY_UNIT} for 1 σ of push; chance reaches ±${(1000 * utility.chance).toFixed(1)}`;
   return svg(
     "svg",
     { class: "mn-forest", width: WIDTH, height: HEIGHT, role: "img", "aria-label": title },
     svg("title", {}, title),
-    svg("rect", { class: "mn-null", x: from, width: to - from, y: 0, height: HEIGHT }),
+    svg("rect", { class: "mn-chance", x: from, width: to - from, y: 0, height: HEIGHT }),
     svg("line", { class: "mn-zero", x1: zero, x2: zero, y1: 0, y2: HEIGHT }),
     svg("line", { class: "mn-interval", x1: low, x2: high, y1: middle, y2: middle }),
     svg("circle", { class: utility.special ? "mn-special" : "mn-ordinary", cx: dot, cy: middle, r: 2.8 }),
@@ -122,7 +123,7 @@ const badgeRow = (badges) =>
     "span",
     { class: "mn-badges" },
     ...badges.map((badge) =>
-      h("span", { class: `mn-badge mn-badge-${badge.kind}`, title: badge.title }, GLYPH[badge.kind] + badge.text),
+      h("span", { class: `mn-badge mn-badge-${badge.kind}`, title: badge.explanation }, GLYPH[badge.kind] + badge.text),
     ),
   );
 
@@ -581,8 +582,8 @@ function factParts(card) {
   const facts = [
     ["variance", percent(card.variance), "share of the activations' variance"],
     ["stability", card.stability === null ? null : card.stability.toFixed(2), "|cosine| with its match when the basis is refitted on halves of the data"],
-    ["utility", card.utility && utilityText(card.utility), "first-order effect of steering: thousandths of a nat per response token and standard deviation, 95 % interval"],
-    ["chance", card.utility && `±${(1000 * card.utility.null).toFixed(1)}`, "what the best of as many random directions reaches"],
+    [`utility, ${UTILITY_UNIT}`, card.utility && utilityText(card.utility), "first-order effect of steering: thousandths of a nat per response token for one standard deviation of push, with its 95 % interval"],
+    ["chance", card.utility && `±${(1000 * card.utility.chance).toFixed(1)}`, "what the best of as many random directions reaches"],
     ["category information", card.mutual_information === null ? null : `${card.mutual_information.toFixed(2)} nats`, "mutual information of coordinate and category"],
   ];
   return facts
@@ -786,7 +787,7 @@ function render({ model, el }) {
         "nav",
         { class: "mn-side", "aria-label": "Axes" },
         h("div", { class: "mn-order" }, h("label", {}, "sort ", sort.node), h("label", {}, "show ", only.node)),
-        h("div", { class: "mn-legend", "aria-hidden": "true" }, h("span", {}, "axis, variance, utility by chance"), h("span", {}, "weakness")),
+        h("div", { class: "mn-legend", "aria-hidden": "true" }, h("span", {}, "axis, variance, utility against chance"), h("span", {}, "weakness")),
         list.node,
         list.none,
       ),
