@@ -11,7 +11,7 @@ lab: .venv/lab.stamp  ## The quickstart notebook in JupyterLab
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: .venv/dev.stamp  ## All tests; those that need a browser are skipped, visibly, without one
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp  ## Style, types, and the direction of imports
 	$(BIN)/ruff check

@@ -60,6 +60,7 @@ def test_every_verb_explains_itself():
     assert "torch" in verb("doctor")
 
 
+@pytest.mark.filterwarnings("ignore:no pole is weaker")
 def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     """GSM8K if it is there, else rows of its shape."""
     corpus = SHARED / "gsm8k_train.jsonl"
