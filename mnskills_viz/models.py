@@ -93,7 +93,7 @@ def _load(
             _require_decoder(config, name)
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
             module = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype, local_files_only=local
+                where, dtype=dtype, local_files_only=local, use_safetensors=True
             )
     except InputError:
         raise

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,14 @@ def test_wrong_names_give_one_line_that_says_what_to_do(tmp_path, tiny_folder):
         mn.load_model(str(tiny_folder), dtype="int8")
     with pytest.raises(mn.InputError, match="cannot be used here"):
         mn.load_model(str(tiny_folder), device="nonsense")
+
+
+def test_pickled_weights_are_not_loaded(tmp_path, tiny_folder, tiny_model):
+    shutil.copytree(tiny_folder, tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    torch.save(tiny_model._module.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(mn.InputError, match="cannot be loaded"):
+        mn.load_model(str(tmp_path / "pickled"))
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
