@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+
+OLD = ".old"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,13 +69,16 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def folder_in_place(target: Path) -> Iterator[Path]:
+def folder_in_place(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a new folder to fill; when the block ends well it takes the place of `target`.
 
     Parameters
     ----------
     target : Path
-        The folder as others will see it. One that is there is replaced.
+        The folder as others will see it.
+    replace : bool
+        Whether one that is there gives way. If not, one with something in it is an error, even
+        if it came about while the block ran.
 
     Yields
     ------
@@ -83,10 +88,11 @@ def folder_in_place(target: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        The parent folder cannot be written, or `target` is a file.
+        The parent folder cannot be written, or `target` is a file or must not be replaced.
     """
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file, a folder was expected; choose another name")
+    restore_folders(target.parent)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(
@@ -99,19 +105,40 @@ def folder_in_place(target: Path) -> Iterator[Path]:
     try:
         os.chmod(building, 0o755)  # noqa: S103 - as an ordinary new folder
         yield building
-        if target.exists():
-            doomed = building.with_name(building.name + ".old")
-            os.replace(target, doomed)
+        if replace and target.exists():
+            doomed = building.with_name(building.name + OLD)
             try:
+                os.replace(target, doomed)
                 os.replace(building, target)
-            except OSError:
-                os.replace(doomed, target)
+            except BaseException:
+                if doomed.exists() and not target.exists():
+                    os.replace(doomed, target)
                 raise
             shutil.rmtree(doomed)
         else:
-            os.replace(building, target)
+            _move_into_place(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _move_into_place(building: Path, target: Path) -> None:
+    try:
+        os.rename(building, target)  # onto an empty folder, but never onto one that is not
+    except OSError as error:
+        if target.exists():
+            raise InputError(f"{target} is there and not empty; choose another folder") from error
+        raise
+
+
+def restore_folders(parent: Path) -> None:
+    """Put back folders whose replacement was killed between its two renames."""
+    for left_over in parent.glob(f".*.tmp{OLD}"):
+        target = parent / left_over.name[1:].rsplit(".", 3)[0]
+        if target.exists():
+            shutil.rmtree(left_over, ignore_errors=True)
+        else:
+            with suppress(OSError):  # another process was quicker
+                os.rename(left_over, target)
 
 
 def sha256(path: Path) -> str:

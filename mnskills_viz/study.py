@@ -6,7 +6,8 @@ Every step writes its result once and reads it back when asked again with the sa
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -23,10 +24,18 @@ from .bases.basis import Basis, load_basis
 from .bases.pca import PCABasis
 from .bases.sae import SAEBasis
 from .corpus import Columns, Corpus, Prompt, load_corpus
-from .corpus.splits import with_splits
+from .corpus.splits import hash_of_id, with_splits
 from .errors import InputError
 from .exporting.export import export
-from .files import folder_in_place, read_json, write_bytes, write_json, write_text
+from .files import (
+    folder_in_place,
+    read_json,
+    restore_folders,
+    sha256,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from .generation import generate
 from .models import ModelIdentity, identity, load_model
 from .selection.recipe import Selection
@@ -40,6 +49,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 PROXY_EXAMPLES = 64
+
+ROOMS = ("bases", "selections", "exports")
 
 BasisKind = Literal["pca", "sae"]
 
@@ -111,7 +122,9 @@ class Study:
             what = "a study already" if (folder / "study.json").exists() else "there and not empty"
             raise InputError(f"{folder} is {what}; open it, or choose another folder")
         whole = (
-            corpus if isinstance(corpus, Corpus) else load_corpus(corpus, limit=limit, **columns)
+            corpus
+            if isinstance(corpus, Corpus)
+            else load_corpus(corpus, limit=limit, on_error=on_error, **columns)
         )
         extra = (
             probe
@@ -119,13 +132,15 @@ class Study:
             else load_corpus(probe, on_error=on_error, **columns)
         )
         rows, rule = with_splits(whole, extra)
+        request = {"model": model, "limit": limit, "on_error": on_error, **columns}
+        request |= _named("corpus", corpus) | _named("probe", probe)
         about = {
             "format": FORMAT,
             "model": {"name": model, "dtype": dtype, "device": device},
             "identity": None,
+            "request": request,
             "corpus": {
                 "source": whole.name,
-                "limit": limit,
                 "rows": len(rows),
                 "hash": rows.hash,
                 "duplicates": whole.duplicates,
@@ -134,9 +149,8 @@ class Study:
                 "probe_rule": rule,
             },
         }
-        lines = [json.dumps(e.as_dict(), ensure_ascii=False) for e in rows]
-        with folder_in_place(folder) as building:
-            write_text(building / "corpus.jsonl", "\n".join(lines) + "\n")
+        with folder_in_place(folder, replace=False) as building:
+            write_text(building / "corpus.jsonl", rows.to_jsonl())
             write_json(building / "study.json", about)
         return cls(folder, about)
 
@@ -157,6 +171,8 @@ class Study:
             raise InputError(
                 f"{path}: a study of format {about.get('format')}, this version reads {FORMAT}"
             )
+        for room in ROOMS:
+            restore_folders(Path(path) / room)
         return cls(Path(path), about)
 
     def __repr__(self) -> str:
@@ -168,7 +184,14 @@ class Study:
     @functools.cached_property
     def corpus(self) -> Corpus:
         """Pool and probe, in order."""
-        return load_corpus(self.path / "corpus.jsonl")
+        path, about = self.path / "corpus.jsonl", self.about["corpus"]
+        try:
+            corpus = Corpus.from_jsonl(path.read_text(encoding="utf-8"), about["source"])
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}); start a new study") from error
+        if corpus.hash != about["hash"]:
+            raise InputError(f"{path} is not what the study was made with; start a new study")
+        return corpus
 
     @functools.cached_property
     def pool_rows(self) -> NDArray[np.int64]:
@@ -187,9 +210,11 @@ class Study:
     @functools.cached_property
     def model(self) -> "TransformersModel":
         """The model, loaded on first use; it must be the one that the study began with."""
-        model = load_model(**self.about["model"])
-        found = identity(model)
         known = self.about["identity"]
+        # In the dtype that it began with, whatever this machine would choose.
+        dtype = {"dtype": known["dtype"]} if known else {}
+        model = load_model(**self.about["model"] | dtype)
+        found = identity(model)
         if known is None:
             self.about["identity"] = found.as_dict()
             write_json(self.path / "study.json", self.about)
@@ -321,28 +346,25 @@ class Study:
             there = load_basis(folder)
             if there.get_params() == estimator.get_params() and there.source_ == _plain(source):
                 return there
+            # Labels are about the axes that were seen: the new ones begin without.
+            self.annotations.set_aside(folder.name, there.fingerprint)
         X = acts.matrix(at)[self.pool_rows]
         if isinstance(estimator, SAEBasis):
             estimator.fit(X, source=source, progress=progress)
         else:
             estimator.fit(X, source=source)
         estimator.save(folder)
-        self._forget(folder.name)
         return estimator
-
-    def _forget(self, basis: str) -> None:
-        """Drop what was computed with an earlier basis of this name."""
-        self._coordinates.pop(basis, None)
-        for file in self.path.glob(f"results/*-{basis}.parquet"):
-            file.unlink()
 
     def coordinates(self, basis: str) -> NDArray[np.float32]:
         """Coordinates of all rows, pool and probe, on a basis: [n, n_axes]."""
-        if basis not in self._coordinates:
-            fitted = self.basis(basis)
+        fitted = self.basis(basis)
+        # By fingerprint: another process may have fitted anew under this name.
+        if fitted.fingerprint not in self._coordinates:
             layer = (fitted.source_ or {})["layer"]
-            self._coordinates[basis] = fitted.transform(self.activations.matrix(layer))
-        return self._coordinates[basis]
+            z = fitted.transform(self.activations.matrix(layer))
+            self._coordinates[fitted.fingerprint] = z
+        return self._coordinates[fitted.fingerprint]
 
     def quality(self, basis: str) -> pd.DataFrame:
         """How far to trust each axis; see `Basis.quality`. Kept under ``results``."""
@@ -358,7 +380,7 @@ class Study:
                 lengths=self.activations.n_counted[self.pool_rows],
             )
 
-        return self._result(f"quality-{basis}", compute)
+        return self._result("quality", basis, compute)
 
     def weakness(self, basis: str) -> pd.DataFrame:
         """Where the model errs: weakness of every pole on the probe; see `pole_weakness`."""
@@ -387,7 +409,7 @@ class Study:
             and labels.
         """
         fitted = self.basis(basis)
-        proxy = self.results(f"proxy-{basis}")
+        proxy = self.results("proxy", basis)
         if proxy is not None:
             proxy = proxy[proxy["layer"] == fitted_layer(fitted, None)]
         return axes_table(
@@ -407,8 +429,11 @@ class Study:
     # ------------------------------------------------------------------------ steer and proxy
 
     def gradients(self, n: int = PROXY_EXAMPLES, progress: bool = True) -> Gradients:
-        """Contrast gradients of `n` probe examples at every collected layer, computed once."""
-        rows = self.probe_rows[:n]
+        """Contrast gradients of `n` probe examples at every collected layer, computed once.
+
+        The examples are drawn by a hash of their ids: a corpus may be sorted.
+        """
+        rows = sorted(self.probe_rows, key=lambda row: hash_of_id(self.corpus[int(row)].id))[:n]
         layers = self.activations.layers
         examples = self.corpus.take(rows)
         source = {"corpus": examples.hash, "layers": layers, "model": self._weights()}
@@ -432,7 +457,7 @@ class Study:
             found = self.gradients(n, progress)
             return first_order(found, {fitted_layer(fitted, None): fitted}, seed)
 
-        return self._result(f"proxy-{basis}", compute, {"n": n, "seed": seed})
+        return self._result("proxy", basis, compute, {"n": n, "seed": seed})
 
     def steer(
         self,
@@ -448,13 +473,16 @@ class Study:
         Returns
         -------
         DataFrame
-            ``axis dose max_new_tokens prompt unsteered steered``, a row a prompt. All runs are
-            kept in ``results/steering-BASIS.parquet``, and what is there is not generated again.
+            ``axis dose max_new_tokens key prompt unsteered steered``, a row a prompt; ``key`` is
+            a hash of the prompt. All runs are kept in ``results/steering-BASIS.parquet``, and
+            what is there is not generated again.
         """
         vector = SteeringVector.from_axis(self.basis(basis), axis, dose=dose)
         run = {"axis": axis, "dose": float(dose), "max_new_tokens": max_new_tokens}
-        asked = pd.DataFrame([run | {"prompt": _shown(prompt)} for prompt in prompts])
-        kept = self.results(f"steering-{basis}")
+        asked = pd.DataFrame(
+            [run | {"key": _key(prompt), "prompt": _shown(prompt)} for prompt in prompts]
+        )
+        kept = self.results("steering", basis)
         if kept is not None:
             found = asked.merge(kept, how="left", on=list(asked.columns))
             if not found["steered"].isna().any():
@@ -463,9 +491,8 @@ class Study:
         for name, steering in (("unsteered", None), ("steered", vector)):
             texts = generate(self.model, chats, steering, 1, max_new_tokens, progress=progress)
             asked[name] = [completions[0] for completions in texts]
-        keys = list(asked.columns[:4])
-        everything = pd.concat([kept, asked]).drop_duplicates(keys, keep="last")
-        self._write_result(f"steering-{basis}", everything)
+        everything = pd.concat([kept, asked]).drop_duplicates([*run, "key"], keep="last")
+        self._write_result("steering", basis, everything)
         return asked
 
     def _as_chat(self, prompt: Prompt) -> Prompt:
@@ -545,41 +572,63 @@ class Study:
     ) -> Path:
         """Write a selection for a trainer under ``exports/NAME``; see `mnskills_viz.export`."""
         chosen = self.selection(selection)
-        labels = self.annotations.labels(str(chosen.recipe["basis"]))
+        labels = self.annotations.labels(chosen.recipe["basis"]) if self.is_current(chosen) else {}
         folder = self._inside("exports", name or f"{selection}-{format}")
         pool = Corpus(self.corpus.take(self.pool_rows), self.about["corpus"]["source"])
         return export(pool, chosen, folder, format, labels=labels)
 
+    def is_current(self, selection: Selection) -> bool:
+        """Whether the basis that a selection was made on is still there, as it was."""
+        name = selection.recipe.get("basis")
+        made_on = selection.recipe.get("basis_fingerprint")
+        return name in self.basis_names and self.basis(name).fingerprint == made_on
+
     # --------------------------------------------------------------------------------- results
 
-    def results(self, name: str) -> pd.DataFrame | None:
-        """Return a table under ``results``, or None if it is not there."""
-        file = self.path / "results" / f"{name}.parquet"
-        return pd.read_parquet(file) if file.exists() else None
+    def results(self, kind: str, basis: str) -> pd.DataFrame | None:
+        """Return what was found with a basis, or None if nothing was, or with an earlier fit.
+
+        Parameters
+        ----------
+        kind : {"quality", "proxy", "steering"}
+        basis : str
+        """
+        file = self._result_file(kind, basis)
+        if not file.exists():
+            return None
+        table = pd.read_parquet(file)
+        is_current = table.attrs.get("basis") == self.basis(basis).fingerprint
+        return table if is_current else None
 
     def _result(
         self,
-        name: str,
+        kind: str,
+        basis: str,
         compute: Callable[[], pd.DataFrame],
-        key: Mapping[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return the stored table if it was made with `key`, else compute and store it."""
-        wanted = hashlib.sha256(json.dumps(key or {}, sort_keys=True).encode()).hexdigest()
-        there = self.results(name)
-        if there is not None and there.attrs.get("key") == wanted:
+        """Return the stored table if it was made with `options`, else compute and store it."""
+        there = self.results(kind, basis)
+        if there is not None and there.attrs.get("options") == options:
             return there
         table = compute()
-        table.attrs["key"] = wanted
-        self._write_result(name, table)
+        table.attrs["options"] = options
+        self._write_result(kind, basis, table)
         return table
 
-    def _write_result(self, name: str, table: pd.DataFrame) -> None:
-        write_bytes(self.path / "results" / f"{name}.parquet", _parquet(table))
+    def _write_result(self, kind: str, basis: str, table: pd.DataFrame) -> None:
+        table.attrs["basis"] = self.basis(basis).fingerprint
+        write_bytes(self._result_file(kind, basis), _parquet(table))
+
+    def _result_file(self, kind: str, basis: str) -> Path:
+        return self.path / "results" / f"{kind}-{basis}.parquet"
 
     def _inside(self, room: str, name: str) -> Path:
         """Return the folder ``room/name``; a name cannot lead out of it."""
-        if not name or name != Path(name).name or name.startswith("."):
-            raise InputError(f"{name!r} cannot be a name; use letters, digits, - and _")
+        if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+            raise InputError(
+                f"{name!r} cannot be a name; use up to 100 letters, digits, dots, - and _"
+            )
         return self.path / room / name
 
 
@@ -602,8 +651,24 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def _named(option: str, corpus: str | Path | Corpus | None) -> dict[str, Any]:
+    """What was asked for, so that it can be told from something else later."""
+    if corpus is None:
+        return {}
+    if isinstance(corpus, Corpus):
+        return {option: corpus.name}
+    path = Path(corpus).expanduser()
+    if not path.is_file():
+        return {option: str(corpus)}
+    return {option: str(path.resolve()), f"{option} SHA-256": sha256(path)}
+
+
+def _key(prompt: Prompt) -> str:
+    return hashlib.sha256(json.dumps(prompt).encode()).hexdigest()[:16]
+
+
 def _shown(prompt: Prompt) -> str:
-    """A prompt as one text, to know it by."""
+    """A prompt as one text, for people."""
     if isinstance(prompt, str):
         return prompt
     return "\n\n".join(message["content"] for message in prompt)

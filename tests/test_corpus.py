@@ -166,6 +166,24 @@ def test_one_id_with_two_contents_is_an_error():
         )
 
 
+def test_one_example_under_two_categories_is_one_example():
+    rows = [{"prompt": "a", "category": "x"}, {"prompt": "a", "category": "y"}]
+    corpus = mn.load_corpus(rows)
+    assert (len(corpus), corpus.duplicates) == (1, 1)
+
+
+def test_one_example_in_two_splits_is_an_error():
+    rows = [{"prompt": "a", "split": "pool"}, {"prompt": "a", "split": "test"}]
+    with pytest.raises(mn.InputError, match="is in split 'pool' at row 0: row 1"):
+        mn.load_corpus(rows)
+
+
+def test_half_a_surrogate_pair_is_a_bad_row(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"prompt": "a"}\n{"prompt": "\\ud800"}\n')
+    with pytest.raises(mn.InputError, match="not Unicode: half a surrogate pair: line 2"):
+        mn.load_corpus(tmp_path / "x.jsonl")
+
+
 def test_ids_depend_on_content_not_on_place():
     rows = [{"prompt": "a", "response": "1"}, {"prompt": "b", "response": "2"}]
     assert mn.load_corpus(rows).ids == mn.load_corpus(rows[::-1]).ids[::-1]
@@ -175,7 +193,7 @@ def test_ids_depend_on_content_not_on_place():
     st.lists(
         st.fixed_dictionaries(
             {"prompt": st.text(min_size=1).filter(str.strip), "response": st.text()},
-            optional={"note": st.text()},
+            optional={"note": st.text(), "completion": st.text(), "conversations": st.text()},
         ),
         min_size=1,
         max_size=8,
@@ -183,7 +201,9 @@ def test_ids_depend_on_content_not_on_place():
 )
 def test_what_is_written_is_read_back(rows):
     corpus = mn.load_corpus(rows)
-    assert mn.load_corpus([e.as_dict() for e in corpus]).hash == corpus.hash
+    again = mn.Corpus.from_jsonl(corpus.to_jsonl(), corpus.name)
+    assert list(again) == list(corpus)
+    assert again.hash == corpus.hash
 
 
 @pytest.mark.parametrize(

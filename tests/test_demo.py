@@ -34,9 +34,9 @@ def test_it_leaves_all_that_the_road_promises(demo_study):
     assert demo_study.is_collected
     assert demo_study.activations.matrix(15).shape == (60, 576)
     assert demo_study.basis_names == ["pca-15", "sae-15"]
-    assert demo_study.results("proxy-pca-15") is not None
-    assert demo_study.results("proxy-sae-15") is not None
-    assert demo_study.results("steering-pca-15")["steered"].str.len().gt(0).all()
+    assert demo_study.results("proxy", "pca-15") is not None
+    assert demo_study.results("proxy", "sae-15") is not None
+    assert demo_study.results("steering", "pca-15")["steered"].str.len().gt(0).all()
     assert demo_study.selection_names == ["random", "top", "weakness"]
     assert 0 < (demo_study.path / "report.html").stat().st_size < 3_000_000
 

@@ -63,7 +63,7 @@ def test_everything_is_read_back_and_nothing_computed_twice(copied_study, tiny_s
     copied_study.collect()
     copied_study.fit("pca", layer=1, n_axes=8)
     pd.testing.assert_frame_equal(
-        copied_study.proxy("pca-1", n=12), tiny_study.results("proxy-pca-1")
+        copied_study.proxy("pca-1", n=12), tiny_study.results("proxy", "pca-1")
     )
     assert copied_study.basis_names == ["pca-1", "sae-1"]
     assert copied_study.selection_names == ["random", "weakness"]
@@ -73,7 +73,7 @@ def test_everything_is_read_back_and_nothing_computed_twice(copied_study, tiny_s
 def test_another_basis_of_the_name_drops_what_the_old_one_gave(copied_study):
     copied_study.axes("pca-1")
     copied_study.fit("pca", layer=2, n_axes=4, name="pca-1")
-    assert copied_study.results("proxy-pca-1") is None
+    assert copied_study.results("proxy", "pca-1") is None
     assert copied_study.coordinates("pca-1").shape == (60, 4)
 
 

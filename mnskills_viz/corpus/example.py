@@ -55,9 +55,8 @@ class Example:
         return "\n\n".join(message["content"] for message in self.messages)
 
     def as_dict(self) -> dict[str, Any]:
-        """The example as a JSON-ready dict that `load_corpus` reads back."""
-        own = {name: getattr(self, name) for name in FIELDS}
-        return {k: v for k, v in own.items() if v is not None} | self.meta
+        """The example as a JSON-ready dict, `meta` under a key of its own."""
+        return {name: getattr(self, name) for name in (*FIELDS, "meta")}
 
 
 class Corpus(Sequence[Example]):
@@ -104,6 +103,15 @@ class Corpus(Sequence[Example]):
             f"Corpus({self.name!r}: {len(self):,} examples, {categories} categories, "
             f"{self.duplicates} duplicates dropped, {left_out} bad rows skipped)"
         )
+
+    def to_jsonl(self) -> str:
+        """One line an example, exactly; `from_jsonl` reads it back."""
+        return "".join(json.dumps(e.as_dict(), ensure_ascii=False) + "\n" for e in self)
+
+    @classmethod
+    def from_jsonl(cls, text: str, name: str) -> "Corpus":
+        """Read what `to_jsonl` wrote; files of other people are for `load_corpus`."""
+        return cls((Example(**json.loads(line)) for line in text.split("\n") if line), name)
 
     @property
     def ids(self) -> list[str]:

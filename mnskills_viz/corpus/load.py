@@ -99,7 +99,7 @@ def _read(
                 raise BadRowError(row.problem)
             if not isinstance(row.value, dict):
                 raise BadRowError(f"not an object but {type(row.value).__name__}")
-            example = _parse(row.value, columns)
+            example, has_id = _parse(row.value, columns)
         except BadRowError as error:
             bad.setdefault(str(error), []).append(row.place)
             continue
@@ -109,7 +109,11 @@ def _read(
         if first is None:
             kept[example.id] = example
             places[example.id] = row.place
-        elif replace(example, meta={}) == replace(first, meta={}):
+        elif example.meta.get("split") != first.meta.get("split"):
+            there = f"{first.meta.get('split')!r} at {places[example.id]}"
+            reason = f"the same example is in split {there}"
+            bad.setdefault(reason, []).append(row.place)
+        elif not has_id or replace(example, meta={}) == replace(first, meta={}):
             duplicates += 1
         else:
             reason = f"id {example.id!r} has other content than at {places[example.id]}"
@@ -150,8 +154,15 @@ def _join(places: list[str]) -> str:
     return f"{word}{'s' * (len(numbers) > 1)} {listed}"
 
 
-def _parse(row: dict[str, Any], columns: dict[str, str]) -> Example:
-    """Turn a raw row into an example; `columns` maps our fields to the row's."""
+def _parse(row: dict[str, Any], columns: dict[str, str]) -> tuple[Example, bool]:
+    """Turn a raw row into an example, and say whether it has an id of its own.
+
+    `columns` maps our fields to the row's.
+    """
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise BadRowError("not Unicode: half a surrogate pair") from error
     absent = [column for column in columns.values() if column not in row]
     if absent:
         raise BadRowError(f"no column {absent[0]!r}")
@@ -179,8 +190,9 @@ def _parse(row: dict[str, Any], columns: dict[str, str]) -> Example:
             del meta[name]
     identity = {k: fields.get(k) for k in ("prompt", "response", "answer")}
     own_id = fields.pop("id", None)
-    return Example(
+    example = Example(
         id=own_id or hashlib.sha256(canonical(identity)).hexdigest()[:16],
         meta=json.loads(canonical(meta)),
         **fields,
     )
+    return example, bool(own_id)

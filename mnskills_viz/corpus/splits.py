@@ -42,7 +42,7 @@ def with_splits(corpus: Corpus, probe: Corpus | None = None) -> tuple[Corpus, st
         rule = "rows of split 'probe'"
         if not ids:
             most = min(int(PROBE_SHARE * len(rows)), PROBE_MOST)
-            ids = set(sorted((e.id for e in rows), key=_hash)[:most])
+            ids = set(sorted((e.id for e in rows), key=hash_of_id)[:most])
             rule = f"held out by a hash of the ids: {most} rows"
     if not ids or len(ids) == len(rows):
         raise InputError(
@@ -52,5 +52,6 @@ def with_splits(corpus: Corpus, probe: Corpus | None = None) -> tuple[Corpus, st
     return Corpus(marked, corpus.name), rule
 
 
-def _hash(name: str) -> str:
+def hash_of_id(name: str) -> str:
+    """Order ids as by chance, and always alike."""
     return hashlib.sha256(f"probe:{name}".encode()).hexdigest()

@@ -35,9 +35,6 @@ STATIC = Path(__file__).parent / "static"
 NEW_TOKENS = 64
 """Tokens generated a run, unsteered and steered each."""
 
-_ONE_RUN = threading.Lock()
-"""Held while a model is steered: hooks are on it, and tracing is not made for two threads."""
-
 
 def explore(study: Study, basis: str | None = None) -> "Explorer":
     """Look through a study's axes, label their poles and steer along them.
@@ -249,14 +246,13 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
     def _generate(self, asked: Json) -> None:
         texts = {"unsteered": "", "steered": ""}
         try:
-            with _ONE_RUN:
-                table = self._study.steer(
-                    [asked["prompt"]],
-                    asked["basis"],
-                    asked["axis"],
-                    asked["dose"],
-                    max_new_tokens=NEW_TOKENS,
-                )
+            table = self._study.steer(
+                [asked["prompt"]],
+                asked["basis"],
+                asked["axis"],
+                asked["dose"],
+                max_new_tokens=NEW_TOKENS,
+            )
             texts = {name: str(table[name].iloc[0]) for name in texts}
             self._say(f"steered along axis {asked['axis']} with {asked['dose']:+g} σ")
         except Exception as error:

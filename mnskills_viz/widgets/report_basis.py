@@ -134,7 +134,7 @@ def basis_section(study: Study, view: BasisView, detail: Detail) -> Section:
         section.body.append(hint("No utilities yet", command))
     if "weakness_positive" in view.table:
         section.part("Weakness of each pole", *_weakness(study, view))
-    steered = study.results(f"steering-{view.name}")
+    steered = study.results("steering", view.name)
     if steered is not None:
         section.part("Steered and unsteered", *_steering(view, steered, detail))
     elif steerable:

@@ -23,7 +23,7 @@ def test_first_order_utility_is_the_slope_of_steered_passes(tiny_study, tiny_mod
 
 
 def test_columns_are_the_contract(tiny_study):
-    table = tiny_study.results("proxy-pca-1")
+    table = tiny_study.results("proxy", "pca-1")
     assert list(table.columns) == (
         ["axis", "layer", "dose", "utility", "low", "high", "damage", "null_low", "null_high"]
     )
