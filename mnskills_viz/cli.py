@@ -12,6 +12,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .selection.recipe import Selection
     from .study import Study
 
 INTERRUPTED = 130
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 
 StudyPath = Annotated[Path, typer.Argument(help="Folder of the study.", metavar="STUDY")]
-BasisName = Annotated[str | None, typer.Option(help="Name of the basis; default: the first one.")]
+BasisName = Annotated[str | None, typer.Option(help="Name of the basis, if there are several.")]
 
 
 def main() -> None:
@@ -34,12 +35,23 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"mnskills: {error}", file=sys.stderr)
+        print(f"mnskills: {_as_options(str(error))}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print("mnskills: interrupted; the same command goes on from here", file=sys.stderr)
+            print("mnskills: interrupted; run the same command again to go on", file=sys.stderr)
         raise
+
+
+def _as_options(message: str) -> str:
+    """Name what to type here, where a message names the Python argument."""
+    for python, option in (
+        ('on_error="skip"', "--skip-bad"),
+        ("truncate=True", "--truncate"),
+        ('prompt="..."', "--prompt COLUMN"),
+    ):
+        message = message.replace(python, option)
+    return message
 
 
 def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -65,12 +77,6 @@ def _open(path: Path) -> "Study":
     return Study.open(path)
 
 
-def _basis(study: "Study", name: str | None) -> str:
-    if name is None and not study.basis_names:
-        raise InputError(f"{study.path} has no basis yet; run: mnskills fit {study.path}")
-    return name or study.basis_names[0]
-
-
 @app.command()
 def demo(
     study: StudyPath = Path("demo_study"),
@@ -89,7 +95,9 @@ def collect(
     corpus: Annotated[
         str | None, typer.Option(help="File, Hugging Face id or 'demo'; for a new study.")
     ] = None,
-    model: Annotated[str, typer.Option(help="'embedded', folder, .gguf or id.")] = "embedded",
+    model: Annotated[
+        str | None, typer.Option(help="Folder, .gguf or id; default: embedded.")
+    ] = None,
     probe: Annotated[
         str | None, typer.Option(help="Corpus to measure on; default: a part held out.")
     ] = None,
@@ -104,22 +112,22 @@ def collect(
     """Collect activations; a study that is not there is made, an interrupted one goes on."""
     from .study import Study
 
+    columns = {"prompt": prompt, "response": response, "category": category}
+    request: Any = columns | {
+        "corpus": corpus,
+        "model": model,
+        "probe": probe,
+        "limit": limit,
+        "on_error": "skip" if skip_bad else None,
+    }
+    request = {name: value for name, value in request.items() if value is not None}
     if (study / "study.json").exists():
         opened = Study.open(study)
-        _check_same(opened, corpus, limit)
+        opened.check_request(**request)
     elif corpus is None:
         raise InputError(f"{study}: no study there; to make one, say --corpus FILE")
     else:
-        columns: Any = {"prompt": prompt, "response": response, "category": category}
-        opened = Study.create(
-            study,
-            model=model,
-            corpus=corpus,
-            probe=probe,
-            limit=limit,
-            on_error="skip" if skip_bad else "raise",
-            **{k: v for k, v in columns.items() if v is not None},
-        )
+        opened = Study.begin(study, **request)
     acts = opened.collect(token_budget=token_budget, truncate=truncate)
     about = opened.about["corpus"]
     skipped = sum(map(len, about["skipped"].values()))
@@ -127,19 +135,6 @@ def collect(
         f"{acts}: {about['rows'] - about['probe_rows']:,} pool, {about['probe_rows']:,} probe; "
         f"{about['duplicates']} duplicates dropped, {skipped} bad rows skipped"
     )
-
-
-def _check_same(study: "Study", corpus: str | None, limit: int | None) -> None:
-    there = study.about["corpus"]["source"]
-    if corpus is not None and corpus != there:
-        raise InputError(
-            f"{study.path} is a study of {there}, not of {corpus}; choose another folder"
-        )
-    if limit is not None and limit != study.about["corpus"]["limit"]:
-        raise InputError(
-            f"{study.path} was made with limit {study.about['corpus']['limit']}, not {limit}; "
-            "choose another folder"
-        )
 
 
 @app.command()
@@ -162,8 +157,11 @@ def fit(
 def axes(study: StudyPath, basis: BasisName = None) -> None:
     """Show what is known of every axis."""
     opened = _open(study)
-    table = opened.axes(_basis(opened, basis))
-    _show(table.drop(columns=["skewness", "max_offdiag_cosine", "low", "high"], errors="ignore"))
+    table = opened.axes(opened.basis_name(basis))
+    hidden = ["skewness", "max_offdiag_cosine", "low", "high"]
+    texts = [c for c in table.columns if str(c).startswith(("label_", "categories_"))]
+    hidden += [c for c in texts if not table[c].any()]
+    _show(table.drop(columns=hidden, errors="ignore"))
 
 
 @app.command()
@@ -174,7 +172,7 @@ def proxy(
 ) -> None:
     """Rank axes by first-order utility on the probe set."""
     opened = _open(study)
-    table = opened.proxy(_basis(opened, basis), n=examples)
+    table = opened.proxy(opened.basis_name(basis), n=examples)
     _show(table.sort_values("utility", key=lambda u: -u.abs()).dropna(axis=1))
 
 
@@ -189,7 +187,8 @@ def steer(
 ) -> None:
     """Generate with and without a push along an axis."""
     opened = _open(study)
-    table = opened.steer([prompt], _basis(opened, basis), axis, dose, max_new_tokens)
+    name = opened.basis_name(basis)
+    table = opened.steer([prompt], name, axis, dose, max_new_tokens, progress=True)
     _say(f"unsteered: {table['unsteered'][0]}\n\nsteered {dose:+g}: {table['steered'][0]}")
 
 
@@ -212,13 +211,30 @@ def select(
     opened = _open(study)
     if recipe is not None:
         again = opened.replay(recipe)
-        _say(f"{recipe}: replayed, {len(again)} rows, the same inputs")
         _show(again.receipts[["rank", "id", "axis", "pole", "z"]], 10)
+        _say(
+            f"{recipe}: replayed from the same inputs, {len(again)} rows{_agreement(recipe, again)}"
+        )
         return
     poles = {"axes": [_pole(text) for text in axis]} if axis else {}
     chosen = opened.select(strategy, budget, basis, name, seed=seed, **poles)
     _show(chosen.receipts[["rank", "id", "reason"]], 10)
-    _say(f"{len(chosen)} rows: {opened.path / 'selections' / (name or strategy)}")
+    for note in chosen.recipe["notes"]:
+        _say(f"note: {note}")
+    folder = opened.path / "selections" / (name or strategy)
+    _say(f"{len(chosen)} rows on {chosen.recipe['basis']}: {folder}")
+
+
+def _agreement(recipe: Path, again: "Selection") -> str:
+    """Compare a replay with the receipts that lie beside its recipe."""
+    import pandas as pd
+
+    receipts = recipe.with_name("receipts.parquet")
+    if not receipts.exists():
+        return ""
+    if pd.read_parquet(receipts)["id"].tolist() != again.receipts["id"].tolist():
+        raise InputError(f"{recipe}: the replay gives other rows than {receipts.name} beside it")
+    return ", the same as in its receipts"
 
 
 def _pole(text: str) -> int | tuple[int, int]:

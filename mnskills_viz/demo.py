@@ -1,5 +1,7 @@
 """The whole loop on the demo corpus and the embedded model, in minutes."""
 
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -64,9 +66,7 @@ def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
         console.print(f"  {time.monotonic() - start:.1f} s", style="dim")
         return result
 
-    study: Study = stage("corpus", lambda: _open_or_create(path, model, rows))
-    if not study.is_collected:
-        stage(f"load the model ({model})", lambda: study.model)
+    study: Study = stage(f"corpus and model ({model})", lambda: _open_or_create(path, model, rows))
     stage(f"activations of {len(study.corpus):,} examples, all layers", study.collect)
     pca = stage("basis: principal axes", lambda: study.fit("pca"))
     sae = stage("basis: sparse autoencoder", lambda: _fit_dictionary(study))
@@ -99,7 +99,7 @@ def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
 def _open_or_create(path: Path, model: str, rows: int) -> Study:
     corpus = demo_corpus(rows)
     if not (path / "study.json").exists():
-        return Study.create(path, model=model, corpus=corpus)
+        return Study.begin(path, model=model, corpus=corpus)
     study = Study.open(path)
     there = (study.about["model"]["name"], study.about["corpus"]["source"], len(study.corpus))
     if there != (model, "demo", len(corpus)):
@@ -123,8 +123,8 @@ def _fit_dictionary(study: Study) -> Any:
 
 
 def strongest(axes: pd.DataFrame) -> tuple[int, float]:
-    """Choose the axis with the largest utility, in size, and a dose to the side that helps."""
-    at = int(np.argmax(axes["utility"].abs().to_numpy()))
+    """Choose the axis with the largest utility beside chance, and a dose to the side that helps."""
+    at = int(np.argmax((axes["utility"].abs() / axes["null_high"]).to_numpy()))
     return int(axes["axis"][at]), DOSE if axes["utility"][at] > 0 else -DOSE
 
 
@@ -132,24 +132,25 @@ def _say_what_was_found(
     study: Study, name: str, axes: pd.DataFrame, files: list[Path], seconds: float
 ) -> None:
     console = Console(highlight=False)
-    table = Table(title=f"What {study.about['model']['name']} varies along: {name}", min_width=78)
+    model = study.about["model"]["name"]
+    table = Table(title=f"What {model} varies along: {name}", min_width=78)
     for title, side in (
         ("axis", "right"),
         ("variance", "right"),
         ("+ pole", "left"),
         ("- pole", "left"),
-        ("utility", "right"),
+        ("utility,\n10⁻³ nats/token", "right"),
         ("weakness + / -", "right"),
     ):
         table.add_column(title, justify=side)  # type: ignore[arg-type]
-    for row in axes.head(SHOWN_AXES).itertuples():
+    for row in axes.head(SHOWN_AXES).to_dict("records"):
         table.add_row(
-            str(row.axis),
-            f"{row.variance:.1%}",
-            str(row.categories_positive),
-            str(row.categories_negative),
-            f"{row.utility:+.4f}{' *' if row.special else ''}",
-            f"{row.weakness_positive:.2f} / {row.weakness_negative:.2f}",
+            str(row["axis"]),
+            f"{row['variance']:.1%}",
+            row["categories_positive"],
+            row["categories_negative"],
+            f"{1000 * row['utility']:+.1f}{' *' if row['special'] else ''}",
+            f"{row['weakness_positive']:.2f} / {row['weakness_negative']:.2f}",
         )
     console.print(table)
     special = int(axes["special"].sum())
@@ -168,4 +169,6 @@ def _say_what_was_found(
     console.print(f"\nStudy: {study.path}", soft_wrap=True)
     for file in files:
         console.print(f"  {file}", soft_wrap=True)
-    console.print(f"Done in {seconds:.0f} s. Next: make lab, or mnskills lab {study.path}")
+    command = Path(sys.argv[0]).with_name("mnskills")
+    shown = os.path.relpath(command) if command.exists() else "mnskills"
+    console.print(f"Done in {seconds:.0f} s. Next: make lab, or {shown} lab {study.path}")

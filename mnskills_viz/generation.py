@@ -65,10 +65,10 @@ def generate(
     InputError
         An empty prompt, one that does not fit the context, or a bad number.
     """
-    if n < 1 or max_new_tokens < 1 or temperature < 0:
+    if n < 1 or max_new_tokens < 1 or temperature < 0 or seed < 0:
         raise InputError(
-            "generate: n and max_new_tokens must be at least 1 and temperature at least 0, not "
-            f"{n}, {max_new_tokens}, {temperature}"
+            "generate: n and max_new_tokens must be at least 1, temperature and seed at least 0, "
+            f"not {n}, {max_new_tokens}, {temperature}, {seed}"
         )
     encoded = [_encode(model, prompt, i) for i, prompt in enumerate(prompts)]
     limit = context_length(model)

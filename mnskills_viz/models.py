@@ -100,6 +100,7 @@ def _load(
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(_why_not_loaded(name, error, local)) from error
     module.to(place).eval().requires_grad_(False)
+    _require_causal(module, name)
     module.config._name_or_path = name
     if revision is not None:
         module.config._commit_hash = revision
@@ -131,6 +132,20 @@ def _require_decoder(config: Any, name: str) -> None:
         raise InputError(
             f"{name} is a {found}, not a decoder language model; "
             "expected one that AutoModelForCausalLM loads for generation"
+        )
+
+
+def _require_causal(module: Any, name: str) -> None:
+    """Refuse a model whose first token sees the second, such as BERT with a language head."""
+    import torch
+
+    pair = torch.tensor([[0, 0], [0, 1]], device=module.device)
+    with torch.inference_mode():
+        first = module(pair).logits[:, 0].float()
+    if not torch.allclose(first[0], first[1], rtol=1e-2, atol=1e-2, equal_nan=True):
+        raise InputError(
+            f"{name} is a {type(module).__name__} that reads in both directions, not a decoder; "
+            "expected a model that predicts each token from those before it"
         )
 
 
@@ -342,6 +357,22 @@ def context_length(model: "TransformersModel") -> int | None:
     """Most tokens that the model takes, if its configuration says."""
     config = torch_module(model).config.get_text_config()
     return getattr(config, "max_position_embeddings", None)
+
+
+def longest_shared(model: "TransformersModel") -> int | None:
+    """Length above which a row must not share a batch, None if there is no such length.
+
+    With dynamic or long RoPE scaling the rotation of every row depends on the longest of its
+    batch, once that exceeds the length that the model was first trained on.
+    """
+    config = torch_module(model).config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    if not any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds):
+        return None
+    original = [kind.get("original_max_position_embeddings") for kind in kinds]
+    known = [length for length in original if length] or [context_length(model) or 1]
+    return int(min(known))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -155,6 +156,17 @@ class Study:
         return cls(folder, about)
 
     @classmethod
+    def begin(cls, path: str | Path, **options: Any) -> "Study":
+        """Create a study and load its model; nothing stays if that cannot be loaded."""
+        study = cls.create(path, **options)
+        try:
+            _ = study.model
+        except BaseException:
+            shutil.rmtree(study.path, ignore_errors=True)
+            raise
+        return study
+
+    @classmethod
     def open(cls, path: str | Path) -> "Study":
         """Open a study.
 
@@ -167,10 +179,9 @@ class Study:
         if not file.exists():
             raise InputError(f"{path}: no study there (no study.json); create one first")
         about = read_json(file)
-        if about.get("format") != FORMAT:
-            raise InputError(
-                f"{path}: a study of format {about.get('format')}, this version reads {FORMAT}"
-            )
+        found = about.get("format") if isinstance(about, dict) else None
+        if found != FORMAT:
+            raise InputError(f"{file}: a study of format {found}, this version reads {FORMAT}")
         for room in ROOMS:
             restore_folders(Path(path) / room)
         return cls(Path(path), about)
@@ -178,6 +189,28 @@ class Study:
     def __repr__(self) -> str:
         name, corpus = self.about["model"]["name"], self.about["corpus"]
         return f"Study({str(self.path)!r}: {name} on {corpus['source']}, {corpus['rows']:,} rows)"
+
+    def check_request(self, **options: Any) -> None:
+        """Refuse options of `create` that are not those this study was made with.
+
+        Raises
+        ------
+        InputError
+            The difference, spelled out: another option, or a file whose content has changed.
+        """
+        given = {k: v for k, v in options.items() if k not in ("corpus", "probe")}
+        for name in ("corpus", "probe"):
+            given |= _named(name, options.get(name))
+        made = {"dtype": "auto", "device": "auto"} | self.about["request"]
+        differ = [
+            f"{name} {made.get(name)!r} there, {value!r} here"
+            for name, value in given.items()
+            if made.get(name) != value
+        ]
+        if differ:
+            raise InputError(
+                f"{self.path} was made otherwise ({'; '.join(differ)}); choose another folder"
+            )
 
     # -------------------------------------------------------------------------- what it holds
 
@@ -255,6 +288,22 @@ class Study:
     def export_names(self) -> list[str]:
         """Names of the exports."""
         return sorted(p.parent.name for p in self.path.glob("exports/[!.]*/manifest.json"))
+
+    def basis_name(self, name: str | None = None) -> str:
+        """Return `name` if there is such a basis; without one, the only basis that there is.
+
+        Raises
+        ------
+        InputError
+            None is there, none of that name, or several to choose from.
+        """
+        there = self.basis_names
+        if not there:
+            raise InputError(f"{self.path} has no basis yet; run: mnskills fit {self.path}")
+        if name is None and len(there) > 1:
+            raise InputError(f"{self.path} has several bases; say which: {', '.join(there)}")
+        self._require("basis", name or there[0], there)
+        return name or there[0]
 
     def basis(self, name: str) -> Basis:
         """Return a fitted basis."""
@@ -517,11 +566,13 @@ class Study:
         strategy, budget, **options
             As `mnskills_viz.select` takes them.
         basis : str, optional
-            Name of the basis; default the first one.
+            Name of the basis; may be left out while there is one only.
         name : str, optional
             Default: the strategy.
         """
-        at = self._basis_or_first(basis)
+        at = self.basis_name(basis)
+        if strategy == "weakness":
+            self.probe_errors()  # says what is missing, in the study's own words
         chosen = select(
             self.coordinates(at)[self.pool_rows],
             strategy,
@@ -529,7 +580,13 @@ class Study:
             **self._selection_inputs(at),
             **options,
         )
-        recipe = chosen.recipe | {"basis": at, "basis_fingerprint": self.basis(at).fingerprint}
+        fitted, model = self.basis(at), self.activations.source_of_all["model"]
+        recipe = chosen.recipe | {
+            "basis": at,
+            "basis_fingerprint": fitted.fingerprint,
+            "layer": (fitted.source_ or {})["layer"],
+            "model": {name: model[name] for name in ("name", "revision", "weights")},
+        }
         chosen = Selection(chosen.indices, chosen.receipts, recipe)
         with folder_in_place(self._inside("selections", name or strategy)) as building:
             write_json(building / "recipe.json", chosen.recipe)
@@ -544,13 +601,6 @@ class Study:
             raise InputError(f"{recipe}: not a recipe of a study (it names no basis)")
         again = replay(made, self.coordinates(at)[self.pool_rows], **self._selection_inputs(at))
         return Selection(again.indices, again.receipts, made)
-
-    def _basis_or_first(self, basis: str | None) -> str:
-        if basis is not None:
-            return basis
-        if not self.basis_names:
-            raise InputError(f"{self.path} has no basis yet; fit one first")
-        return self.basis_names[0]
 
     def _selection_inputs(self, basis: str) -> dict[str, Any]:
         pool = [self.corpus[int(i)] for i in self.pool_rows]
@@ -596,7 +646,10 @@ class Study:
         file = self._result_file(kind, basis)
         if not file.exists():
             return None
-        table = pd.read_parquet(file)
+        try:
+            table = pd.read_parquet(file)
+        except (OSError, ValueError):  # damaged: computed anew
+            return None
         is_current = table.attrs.get("basis") == self.basis(basis).fingerprint
         return table if is_current else None
 

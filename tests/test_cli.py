@@ -47,7 +47,23 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path):
         assert not (tmp_path / "a").exists()  # nothing half-written
     with pytest.raises(mn.InputError, match="say --corpus FILE"):
         verb("collect", tmp_path / "a")
+    with pytest.raises(mn.InputError, match="embeded"):  # a mistyped model leaves no study behind
+        verb("collect", tmp_path / "a", "--corpus", "demo", "--limit", 20, "--model", "embeded")
+    assert not (tmp_path / "a").exists()
     assert "Usage" in mnskills("fly", expect=2).stderr
+
+
+def test_bad_rows_are_skipped_when_asked(tmp_path, tiny_folder):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"{i} + 1?", "response": f"{i + 1}"} for i in range(20)]
+    file.write_text("\n".join(["{", *map(json.dumps, rows)]))
+    with pytest.raises(mn.InputError, match="not JSON: line 1"):
+        verb("collect", tmp_path / "a", "--corpus", file, "--model", tiny_folder)
+    asked = ["collect", tmp_path / "a", "--corpus", file, "--model", tiny_folder, "--skip-bad"]
+    assert "1 bad rows skipped" in verb(*asked)
+    file.write_text("\n".join(map(json.dumps, rows[:9])))
+    with pytest.raises(mn.InputError, match="corpus SHA-256"):
+        verb(*asked)
 
 
 def test_every_verb_explains_itself():
@@ -78,8 +94,10 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     collect = ["collect", study, "--corpus", corpus, "--limit", "120", "--model", tiny_folder]
     assert "96 pool, 24 probe" in verb(*collect)
     assert "96 pool, 24 probe" in verb(*collect)  # again: nothing to do
-    with pytest.raises(mn.InputError, match="limit 120, not 130"):
+    with pytest.raises(mn.InputError, match="limit 120 there, 130 here"):
         verb(*collect[:4], "--limit", 130)
+    with pytest.raises(mn.InputError, match=r"model .* there, 'embedded' here"):
+        verb(*collect[:4], "--model", "embedded")
     assert "pca-2: 6 axes at layer 2" in verb("fit", study, "--axes", 6)
     assert "utility" in verb("proxy", study, "--examples", 6)
     assert "weakness_positive" in verb("axes", study)
@@ -88,7 +106,7 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     verb("select", study, "--budget", 12)
     verb("select", study, "--strategy", "top", "--axis", "2-", "--budget", 5)
     recipe = study / "selections" / "weakness" / "recipe.json"
-    assert "12 rows, the same inputs" in verb("select", study, "--recipe", recipe)
+    assert "12 rows, the same as in its receipts" in verb("select", study, "--recipe", recipe)
     exported = Path(verb("export", study, "--format", "trl").strip())
     lines = (exported / "train.jsonl").read_text().splitlines()
     assert len(lines) == 12

@@ -29,6 +29,10 @@ SHAPES = {
         {"question": "2+2?", "answer": "2+2 = <<2+2=4>>4\n#### 1,004"},
         ("2+2?", "2+2 = <<2+2=4>>4\n#### 1,004", "1004", None),
     ),
+    "question and answer": (
+        {"question": "2+2?", "answer": "It is 4."},
+        ("2+2?", "It is 4.", None, None),
+    ),
     "SVAMP": (
         {"ID": "c-1", "Body": "I have 2.", "Question": "And 2 more?", "Answer": 4.0, "Type": "Add"},
         ("I have 2. And 2 more?", "4", "4", "Add"),

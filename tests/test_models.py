@@ -83,6 +83,18 @@ def test_wrong_names_give_one_line_that_says_what_to_do(tmp_path, tiny_folder):
         mn.load_model(str(tiny_folder), device="nonsense")
 
 
+def test_a_bidirectional_language_head_is_no_decoder(tmp_path, tiny_folder):
+    from transformers import AutoTokenizer, BertConfig, BertLMHeadModel
+
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    bert = BertLMHeadModel(BertConfig(vocab_size=600, intermediate_size=32, **size))
+    bert.bert.encoder.layer[0].attention.self.value.weight.data *= 50
+    bert.save_pretrained(tmp_path / "bert")
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "bert")
+    with pytest.raises(mn.InputError, match="reads in both directions"):
+        mn.load_model(str(tmp_path / "bert"), dtype="float32")
+
+
 def test_pickled_weights_are_not_loaded(tmp_path, tiny_folder, tiny_model):
     shutil.copytree(tiny_folder, tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").unlink()

@@ -77,6 +77,49 @@ def test_another_basis_of_the_name_drops_what_the_old_one_gave(copied_study):
     assert copied_study.coordinates("pca-1").shape == (60, 4)
 
 
+def test_labels_stay_with_the_fit_that_they_were_given_to(copied_study):
+    copied_study.annotations.set("pca-1", 0, "positive", "of the first fit")
+    first = copied_study.basis("pca-1").fingerprint
+    copied_study.fit("pca", layer=2, n_axes=4, name="pca-1")
+    assert copied_study.annotations.labels("pca-1") == {}
+    assert copied_study.annotations.labels(f"pca-1@{first}") == {(0, 1): "of the first fit"}
+    copied_study.annotations.set("pca-1", 0, "positive", "of the second fit")
+    card = (copied_study.export("weakness", name="late") / "README.md").read_text()
+    assert "of the second fit" not in card  # the selection was made on the first
+    assert not copied_study.is_current(copied_study.selection("weakness"))
+
+
+def test_a_second_study_sees_a_refit(copied_study):
+    other = mn.Study.open(copied_study.path)
+    before = other.coordinates("pca-1")
+    copied_study.fit("pca", layer=2, n_axes=8, name="pca-1")
+    assert np.abs(other.coordinates("pca-1") - before).max() > 0.01
+    chosen = other.select("random", 3, "pca-1", name="later")
+    assert other.is_current(chosen)
+
+
+def test_a_corpus_is_kept_exactly(tmp_path):
+    """Columns that bear our own names, and were not read as ours, do not come back as ours."""
+    rows = [
+        {"question": f"{i}?", "answer": f"so {i}\n#### {i}", "response": "a model's", "id_": [i]}
+        for i in range(8)
+    ]
+    corpus = mn.load_corpus(rows)
+    study = mn.Study.create(tmp_path / "a", corpus=corpus)
+    assert [e.response for e in mn.Study.open(study.path).corpus] == [e.response for e in corpus]
+    (study.path / "corpus.jsonl").write_text("{}\n")
+    with pytest.raises(mn.InputError, match="is damaged"):
+        _ = mn.Study.open(study.path).corpus
+
+
+def test_a_study_keeps_its_dtype_on_another_machine(copied_study):
+    about = json.loads((copied_study.path / "study.json").read_text())
+    about["model"]["dtype"] = "bfloat16"  # as "auto" would choose elsewhere
+    (copied_study.path / "study.json").write_text(json.dumps(about))
+    again = mn.Study.open(copied_study.path)
+    assert str(again.model._module.dtype) == "torch.float32"
+
+
 def test_axes_say_what_is_known_and_no_more(copied_study):
     table = copied_study.axes("pca-1")
     assert {"utility", "special", "weakness_positive", "categories_negative"} <= set(table.columns)
@@ -115,9 +158,14 @@ def test_another_model_under_the_same_name_is_refused(copied_study, tmp_path):
 
 
 def test_names_do_not_lead_out_of_the_study(copied_study):
-    for name in ("../x", "/tmp/x", "a/b", ".hidden", ""):
-        with pytest.raises(mn.InputError, match="cannot be a name"):
-            copied_study.export("weakness", name=name or "..")
+    for name in ("../x", "/tmp/x", "a/b", ".hidden", "..", "a\nb", "x" * 300):
+        for step in (
+            lambda: copied_study.export("weakness", name=name),  # noqa: B023
+            lambda: copied_study.select("random", 3, "pca-1", name=name),  # noqa: B023
+            lambda: copied_study.fit("pca", layer=1, name=name),  # noqa: B023
+        ):
+            with pytest.raises(mn.InputError, match="cannot be a name"):
+                step()
 
 
 def test_studies_that_are_none(tmp_path, copied_study):

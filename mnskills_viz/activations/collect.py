@@ -1,6 +1,7 @@
 """The trace: one forward pass a batch, pooled inside, every layer at once."""
 
 import importlib.metadata
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,14 @@ from tqdm.auto import tqdm
 
 from ..corpus import Corpus
 from ..errors import InputError
-from ..models import blocks, context_length, exclusive, identity, torch_module
+from ..models import (
+    blocks,
+    context_length,
+    exclusive,
+    identity,
+    longest_shared,
+    torch_module,
+)
 from . import store as stores
 from .tokens import COUNTED, Counted, Tokens, counted, tokenize
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 
 SINK_RATIO = 4.0
 ROWS_A_COMMIT = 256
+SECONDS_A_COMMIT = 15.0
 
 Pooling = Literal["mean", "last"]
 
@@ -88,7 +97,7 @@ def collect(
     """
     chosen = _check(model, layers, pooling, tokens, token_budget)
     rows = tokenize(model.tokenizer, corpus, closing=tokens == "all")
-    rows, n_truncated = _fit_length(rows, corpus, max_length or context_length(model), truncate)
+    rows, n_truncated = _fit_length(rows, corpus, _limit(model, max_length), truncate)
     masks = [_mask(row, tokens, pooling, exclude_sinks) for row in rows]
     _require_counted(masks, corpus, tokens)
     source = {
@@ -110,7 +119,7 @@ def collect(
     collector = _Collector(
         model, corpus, rows, masks, chosen, exclude_sinks and pooling == "mean", errors, source
     )
-    plan = plan_batches([len(row) for row in rows], token_budget)
+    plan = plan_batches([len(row) for row in rows], token_budget, longest_shared(model))
     if store is None:
         tables = [collector.table(batch) for batch in _watched(plan, rows, 0, progress)]
         return stores.Activations(pa.concat_tables(tables))
@@ -139,6 +148,14 @@ def _check(
     if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
         raise InputError(f"layers {list(layers)}: the model has layers 0 to {depth - 1}")
     return chosen
+
+
+def _limit(model: "TransformersModel", max_length: int | None) -> int | None:
+    """Most tokens in a row: what was asked for, and never more than the model takes."""
+    if max_length is not None and max_length < 1:
+        raise InputError(f"max_length must be at least 1, not {max_length}")
+    known = [limit for limit in (max_length, context_length(model)) if limit is not None]
+    return min(known, default=None)
 
 
 def _fit_length(
@@ -180,7 +197,9 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], token_budget: int, longest_shared: int | None = None
+) -> list[list[int]]:
     """Group rows of like length into batches, the longest first.
 
     Parameters
@@ -189,6 +208,8 @@ def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
         Tokens in each row.
     token_budget : int
         Most tokens in a batch, padding included; a longer row is a batch of its own.
+    longest_shared : int, optional
+        Rows above this length are batches of their own; see `models.longest_shared`.
 
     Returns
     -------
@@ -199,7 +220,9 @@ def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     plan: list[list[int]] = []
     for index in order:
         # Sorted by length, so the first row of a batch is its longest.
-        if plan and (len(plan[-1]) + 1) * lengths[plan[-1][0]] <= token_budget:
+        longest = lengths[plan[-1][0]] if plan else 0
+        shared = longest_shared is None or longest <= longest_shared
+        if plan and shared and (len(plan[-1]) + 1) * longest <= token_budget:
             plan[-1].append(index)
         else:
             plan.append([index])
@@ -233,13 +256,18 @@ def _collect_to(
         todo = [batch for batch in todo if batch]
         pending: list[pa.Table] = []
         done = sum(len(collector.rows[i]) for i in present)
-        for batch in _watched(todo, collector.rows, done, progress and bool(todo)):
-            pending.append(collector.table(batch))
-            if sum(map(len, pending)) >= ROWS_A_COMMIT:
+        written = time.monotonic()
+        try:
+            for batch in _watched(todo, collector.rows, done, progress and bool(todo)):
+                pending.append(collector.table(batch))
+                late = time.monotonic() - written > SECONDS_A_COMMIT
+                if late or sum(map(len, pending)) >= ROWS_A_COMMIT:
+                    whole, pending = pa.concat_tables(pending), []
+                    stores.append(path, whole)
+                    written = time.monotonic()
+        finally:  # an interrupt loses the batch under way, and no other
+            if pending:
                 stores.append(path, pa.concat_tables(pending))
-                pending = []
-        if pending:
-            stores.append(path, pa.concat_tables(pending))
         if todo:
             stores.compact(path)
     return stores.Activations.open(path)
@@ -431,7 +459,7 @@ def response_logprob(
     means = []
     for index, row in enumerate(rows):
         # The logits at a token predict the next one.
-        first, last = max(row.response_start, 1), len(row)
+        first, last = max(row.response_start, 1), row.response_end
         if last <= first:
             means.append(torch.full((), torch.nan, device=logits.device))
             continue

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import blocks, exclusive, torch_module
+from ..models import blocks, context_length, exclusive, longest_shared, torch_module
 from .collect import padded, plan_batches, response_logprob
 from .tokens import Tokens, tokenize
 
@@ -48,7 +48,8 @@ class Gradients:
     values : ndarray of float32, [n]
         The target itself, nats per response token.
     skipped : list of str
-        Ids without response, or, for the contrast, without an answer that can be corrupted.
+        Ids without response, longer than the model's context, or, for the contrast, without an
+        answer that can be corrupted.
     """
 
     ids: list[str]
@@ -138,13 +139,18 @@ def gradients(
     if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
         raise InputError(f"layers {list(layers)}: the model has layers 0 to {depth - 1}")
 
-    wrong = {e.id: corrupt(e) for e in corpus} if target == "contrast" else {}
-    used = [e for e in corpus if e.response and (target == "reference" or wrong[e.id])]
+    answered = [replace(e, response=plain_response(e.response)) for e in corpus]
+    wrong = {e.id: corrupt(e) for e in answered} if target == "contrast" else {}
+    used = [e for e in answered if e.response and (target == "reference" or wrong[e.id])]
+    limit = context_length(model)
+    if limit is not None:  # one token to spare: a changed answer may be longer
+        lengths = map(len, tokenize(model.tokenizer, used))
+        used = [e for e, length in zip(used, lengths, strict=True) if length < limit]
     if not used:
         raise InputError(
             f'target="{target}" needs responses'
             + (" with an answer or a number to change" if wrong else "")
-            + f"; none of the {len(corpus)} examples has one"
+            + f" that fit the model's context; none of the {len(corpus)} examples does"
         )
     right = tokenize(model.tokenizer, used)
     bar = tqdm(
@@ -178,7 +184,7 @@ def gradients(
 
 
 def _n_response(row: Tokens) -> int:
-    return len(row) - row.response_start
+    return row.response_end - row.response_start
 
 
 # ---------------------------------------------------------------------------------- corruption
@@ -186,32 +192,43 @@ def _n_response(row: Tokens) -> int:
 _NUMBER = r"\d+(?:[.,]\d+)*"
 
 
+def plain_response(response: str) -> str:
+    """Return a response without a calculator's annotations, GSM8K's ``<<48/2=24>>``."""
+    return re.sub(r"<<[^<>]*>>", "", response)
+
+
 def corrupt(example: Example) -> str | None:
     """Return the reference with its final answer changed, as little as possible.
 
     A numeric answer gets one digit changed; words are put in another order, or one letter is
-    changed. The change is made wherever the answer occurs, so that a worked solution stays
-    consistent: what is compared is the computing, not the copying. Seeded by the example's id.
+    changed. The change is made wherever the answer stands by itself, so that a worked solution
+    that computes it early and repeats it stays of one mind; an operand that happens to equal the
+    answer changes with it. Seeded by the example's id.
 
     Returns
     -------
     str or None
         None if the response has no answer to change.
     """
-    numbers = re.findall(_NUMBER, example.response)
-    answer = example.answer if example.answer and example.answer in example.response else None
-    answer = answer or (numbers[-1] if numbers else None)
-    if answer is None:
-        return None
     seed = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:8])
-    wrong = _wrong(answer, random.Random(seed))  # noqa: S311 - not for secrets
-    # The answer 5 is not a part of 15 or of 2.5, nor "no" of "north".
-    border_left = r"(?<![\w.])" if answer[0].isalnum() else ""
+    for answer in (example.answer, *re.findall(_NUMBER, example.response)[-1:]):
+        if answer:
+            wrong = _wrong(answer, random.Random(seed))  # noqa: S311 - not for secrets
+            changed = _replace_alone(example.response, answer, wrong)
+            if changed != example.response:
+                return changed
+    return None
+
+
+def _replace_alone(text: str, answer: str, wrong: str) -> str:
+    """Replace `answer` where it is not a part of something longer: 5 in 15 or 2.5, no in north.
+
+    A sign belongs to a number only where no operand stands before it: -5 is not in 10-5.
+    """
+    border_left = r"(?<![\w.])" if answer[0].isalnum() else r"(?<![\w)])"
     border_right = r"(?!\w|[.,]\d)" if answer[-1].isalnum() else ""
-    changed = re.sub(
-        border_left + re.escape(answer) + border_right, lambda _: wrong, example.response
-    )
-    return changed if changed != example.response else None
+    pattern = border_left + re.escape(answer) + border_right
+    return re.sub(pattern, lambda _: wrong, text)
 
 
 def _wrong(answer: str, rng: random.Random) -> str:
@@ -255,7 +272,7 @@ def _differentiate(
     """Mean response log-probability [n], and its gradients {phase: [n_layers, n, d]}."""
     values = np.empty(len(rows), dtype=np.float32)
     found: dict[Phase, NDArray[np.float32]] = {}
-    for batch in plan_batches([len(row) for row in rows], budget):
+    for batch in plan_batches([len(row) for row in rows], budget, longest_shared(model)):
         chosen = [rows[i] for i in batch]
         value, grads = _backward(model, chosen, layers)
         values[batch] = value

@@ -5,7 +5,9 @@ The text that the model reads is the chat template's, filled with the example: t
 offsets, so that no token is guessed by position.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
@@ -17,6 +19,8 @@ from ..corpus import Example
 from ..errors import InputError
 
 Counted = Literal["content", "prompt", "response", "all"]
+ROWS_AT_ONCE = 1000
+
 COUNTED = ("content", "prompt", "response", "all")
 
 
@@ -54,6 +58,12 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def response_end(self) -> int:
+        """Position after the last token of the response; `response_start` if it has none."""
+        answered = np.flatnonzero(self.roles == Role.RESPONSE)
+        return int(answered[-1]) + 1 if len(answered) else self.response_start
+
     def truncated(self, length: int) -> "Tokens":
         """The first `length` tokens."""
         return Tokens(
@@ -89,25 +99,27 @@ def tokenize(tokenizer: Any, examples: Sequence[Example], *, closing: bool = Fal
         raise InputError(
             f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed"
         )
-    has_template = tokenizer.chat_template is not None
-    end = _closing_text(tokenizer) if closing and has_template else ""
-    rendered = [
-        _render_chat(tokenizer, e, end) if has_template else _render_plain(e) for e in examples
-    ]
-    encoded = tokenizer(
-        [r.text for r in rendered],
-        add_special_tokens=not has_template,  # a template writes its own, BOS included
-        return_offsets_mapping=True,
-        padding=False,
-        truncation=False,
-        verbose=False,
-    )
-    return [
-        _with_roles(r, ids, offsets)
-        for r, ids, offsets in zip(
-            rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    if tokenizer.chat_template is None:
+        rendered = [_render_plain(example) for example in examples]
+    else:
+        end = _closing_text(tokenizer) if closing else ""
+        template = functools.cache(lambda roles: _separators(tokenizer, roles))
+        rendered = [_render_chat(tokenizer, example, template, end) for example in examples]
+    rows = []
+    for start in range(0, len(rendered), ROWS_AT_ONCE):
+        part = rendered[start : start + ROWS_AT_ONCE]
+        encoded = tokenizer(
+            [r.text for r in part],
+            # A template writes its own, BOS included.
+            add_special_tokens=tokenizer.chat_template is None,
+            return_offsets_mapping=True,
+            padding=False,
+            truncation=False,
+            verbose=False,
         )
-    ]
+        places = zip(part, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        rows += [_with_roles(r, ids, offsets) for r, ids, offsets in places]
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +130,52 @@ class _Rendered:
     prefix_end: int
 
 
-def _render_chat(tokenizer: Any, example: Example, closing: str) -> _Rendered:
+def _render_chat(
+    tokenizer: Any,
+    example: Example,
+    template: Callable[[tuple[str, ...]], list[str]],
+    closing: str,
+) -> _Rendered:
+    """Render a prompt, and know where its messages stand by what the template puts between."""
     try:
         prefix = tokenizer.apply_chat_template(
             example.messages, tokenize=False, add_generation_prompt=True
         )
+        between = template(tuple(message["role"] for message in example.messages))
     except Exception as error:  # jinja raises what the template's author chose
         raise InputError(
             f"example {example.id}: the chat template rejects the prompt ({error})"
         ) from error
-    spans, cursor = [], 0
-    for message in example.messages:
-        content = message["content"]
-        start = prefix.find(content, cursor)
-        if start < 0:  # many templates strip what they are given
-            content = content.strip()
-            start = prefix.find(content, cursor)
-        if start < 0:
-            raise InputError(
-                f"example {example.id}: the chat template alters the {message['role']} message; "
-                "its tokens cannot be told from the template's"
-            )
-        cursor = start + len(content)
-        spans.append((start, cursor))
+    spans = None
+    for strip in (False, True):  # many templates strip what they are given
+        contents = [m["content"].strip() if strip else m["content"] for m in example.messages]
+        whole = [*(x for pair in zip(between, contents, strict=False) for x in pair), between[-1]]
+        if "".join(whole) == prefix:
+            ends = list(itertools.accumulate(map(len, whole)))
+            spans = [(ends[i - 1], ends[i]) for i in range(1, len(whole), 2)]
+            break
+    if spans is None:
+        raise InputError(
+            f"example {example.id}: the chat template alters the prompt beyond stripping it; "
+            "the prompt's tokens cannot be told from the template's"
+        )
     end = len(prefix) + len(example.response)
     tail = closing if example.response else ""
     return _Rendered(prefix + example.response + tail, spans, (len(prefix), end), len(prefix))
+
+
+def _separators(tokenizer: Any, roles: tuple[str, ...]) -> list[str]:
+    """What the template writes before, between and after messages of these roles."""
+    marks = [f"\N{BLACK SQUARE}{i}\N{BLACK SQUARE}" for i in range(len(roles))]
+    turns = [{"role": r, "content": mark} for r, mark in zip(roles, marks, strict=True)]
+    rest: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    between = []
+    for mark in marks:
+        before, found, rest = rest.partition(mark)
+        if not found:
+            raise InputError("it leaves a message out")
+        between.append(before)
+    return [*between, rest]
 
 
 def _render_plain(example: Example) -> _Rendered:

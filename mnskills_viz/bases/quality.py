@@ -17,6 +17,8 @@ from .pca import PCABasis, skewness
 # Deciles: fine enough to see a skewed axis, coarse enough for a few hundred rows.
 BINS = 10
 
+Indices = npt.NDArray[np.intp]
+
 
 def quality(
     basis: Basis,
@@ -44,9 +46,9 @@ def quality(
         variance : share of the total variance of `X` that it holds, in [0, 1].
         skewness : third standardised moment of its coordinate.
         stability : in [0, 1]. The basis is refitted on two random halves of `X`, the axes of
-        each half are assigned to its own by largest |cosine| (Hungarian), and the smaller of
-        the two |cosines| stands. Only for PCA; NaN for a random basis, which would find itself
-        again, and for a SAE, whose refit is dear.
+        one half are assigned to those of the other by largest |cosine| (Hungarian), and each
+        axis of the basis takes the |cosine| of the half's axis assigned to it. Only for PCA;
+        NaN for a random basis, which would find itself again, and for a SAE, whose refit is dear.
         max_offdiag_cosine : largest |cosine| with another axis: rounding, if it is orthonormal.
         length_r2 : with `lengths`, R2 of the coordinate on the length.
         mutual_information : with `categories`, nats between category and decile of the
@@ -99,17 +101,22 @@ def _split_half_stability(basis: Basis, rows: npt.NDArray[Any]) -> Array:
             PCABasis(n_axes=basis.n_axes_).fit(rows[np.sort(half)])
             for half in (order[:middle], order[middle:])
         ]
-    matches = [_matched_cosine(basis.components_, half.components_) for half in halves]
-    return np.minimum(*matches)
+    first, second = (half.components_ for half in halves)
+    # Half against half: each half is a part of the whole fit, and flatters it.
+    between = np.zeros(len(first))
+    mine, _, cosines = _matched(first, second)
+    between[mine] = cosines
+    stability = np.zeros(basis.n_axes_)
+    axes, halfs, _ = _matched(basis.components_, first)
+    stability[axes] = between[halfs]
+    return stability
 
 
-def _matched_cosine(axes: Array, others: Array) -> Array:
-    """|Cosine| of each axis with the other that is assigned to it; 0 where none is left."""
+def _matched(axes: Array, others: Array) -> tuple[Indices, Indices, Array]:
+    """Pairs of one axis and one other, and their |cosine|: the assignment of largest total."""
     cosines = np.abs(axes @ others.T)
     mine, theirs = linear_sum_assignment(cosines, maximize=True)
-    matched = np.zeros(len(axes))
-    matched[mine] = np.minimum(cosines[mine, theirs], 1.0)
-    return matched
+    return mine, theirs, np.minimum(cosines[mine, theirs], 1.0)
 
 
 def _largest_cosine_with_another(axes: Array) -> Array:

@@ -20,7 +20,7 @@ def probe_errors(
     method: Literal["logprob"] = "logprob",
     baseline: ArrayLike | None = None,
     progress: bool = True,
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Say how wrong the model is on each example.
 
     Parameters
@@ -37,7 +37,7 @@ def probe_errors(
 
     Returns
     -------
-    ndarray of float64, [n]
+    ndarray of float32, [n]
         From 0, as sure as of the best, to 1.
 
     Raises
@@ -54,4 +54,4 @@ def probe_errors(
             f"{', '.join(without[:5])}{', ...' if len(without) > 5 else ''}"
         )
     rows = collect(model, corpus, layers=[0], errors=True, progress=progress)
-    return reference_errors(-rows.logprobs.astype(np.float64), baseline)
+    return reference_errors(-rows.logprobs.astype(np.float64), baseline).astype(np.float32)

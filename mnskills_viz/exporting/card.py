@@ -122,6 +122,12 @@ def _how(selection: Selection) -> str:
         f"Strategy: {recipe['strategy']}. {recipe['how']}",
         f"Budget: {recipe['budget']:,} {recipe['unit']}; used: {picked}. Seed: {recipe['seed']}.",
     ]
+    if model := recipe.get("model"):
+        facts.append(
+            f"Model: {markdown(str(model['name']))}, revision {markdown(str(model['revision']))}, "
+            f"weights {model['weights']}; basis {markdown(str(recipe['basis']))} at layer "
+            f"{recipe['layer']}, fingerprint {recipe['basis_fingerprint']}."
+        )
     if recipe["include"] or recipe["exclude"]:
         facts.append(
             f"By id: {len(recipe['include']):,} included, {len(recipe['exclude']):,} excluded."

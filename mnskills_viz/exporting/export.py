@@ -98,6 +98,7 @@ def _manifest(corpus: Corpus, selection: Selection, name: str, folder: Path) -> 
             "input_hash": selection.recipe["input_hash"],
             "examples": len(selection),
         },
+        "model": selection.recipe.get("model"),
         "versions": {
             MAKER: selection.recipe["version"],
             "python": platform.python_version(),

@@ -36,7 +36,7 @@ def reference_row(model, example, layer, which="content"):
     below = mask & (norms <= 4 * np.sort(norms)[(len(norms) - 1) // 2])
     mask = below if below.any() else mask
     scores = logits.log_softmax(-1)[np.arange(len(row)) - 1, torch.tensor(row.ids).long()]
-    return hidden[mask].mean(axis=0), scores[row.response_start :].mean().item()
+    return hidden[mask].mean(axis=0), scores[row.response_start : row.response_end].mean().item()
 
 
 def relative_error(found, expected):
@@ -189,6 +189,7 @@ def test_bad_options_are_refused_before_the_model_runs(tiny_model, demo_rows):
         ({"pooling": "max"}, "pooling must be"),
         ({"tokens": "some"}, "tokens must be"),
         ({"max_length": 5}, "longer than max_length 5"),
+        ({"max_length": 0}, "max_length must be at least 1"),
     ):
         with pytest.raises(mn.InputError, match=said):
             mn.collect(tiny_model, demo_rows[:2], **options)
@@ -201,6 +202,27 @@ def test_rows_that_are_too_long_are_cut_when_asked(tiny_model, demo_rows):
     acts = mn.collect(tiny_model, demo_rows[:5], max_length=12, truncate=True, progress=False)
     assert acts.source_of_all["truncated_rows"] == 5
     assert all(len(acts.tokens(i)) == 12 for i in range(5))
+
+
+def test_a_row_never_exceeds_the_models_context(tiny_model):
+    long = mn.load_corpus([{"prompt": "one two three " * 600, "response": "4"}])
+    for options in ({}, {"max_length": 5000}):
+        with pytest.raises(mn.InputError, match="longer than max_length 1024"):
+            mn.collect(tiny_model, long, **options)
+    both = mn.Corpus([*long, *mn.load_corpus([{"id": "short", "prompt": "2+2?", "response": "4"}])])
+    assert mn.gradients(tiny_model, both, layers=[1], progress=False).ids == ["short"]
+
+
+def test_the_reference_loss_is_the_responses_whatever_counts(tiny_model, demo_rows):
+    losses = [
+        mn.collect(tiny_model, demo_rows[:3], tokens=t, errors=True, progress=False).logprobs
+        for t in ("content", "all")
+    ]
+    np.testing.assert_allclose(*losses, atol=1e-5)
+
+
+def test_rows_above_the_shared_length_are_alone():
+    assert plan_batches([9, 8, 3, 2], 100, 5) == [[0], [1], [2, 3]]
 
 
 def test_stores_that_are_none(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import mnskills_viz as mn
-from mnskills_viz.activations.gradients import Gradients, corrupt
+from mnskills_viz.activations.gradients import Gradients, corrupt, plain_response
 from mnskills_viz.activations.tokens import tokenize
 from mnskills_viz.corpus import Example
 
@@ -76,6 +76,8 @@ def test_the_contrast_is_reference_less_corrupted(tiny_model, demo_rows):
         ("Answer: Yes", "Yes"),
         ("Answer: cat dog", "cat dog"),
         ("Answer: q", "q"),
+        ("10-5 = 5, 0-5 = -5", "-5"),
+        ("15-10 = 5.0", "5"),
     ],
 )
 def test_corruption_changes_the_answer_everywhere_and_nothing_else(response, answer):
@@ -87,6 +89,13 @@ def test_corruption_changes_the_answer_everywhere_and_nothing_else(response, ans
     assert corrupt(example) == wrong  # seeded by the id
     if response.startswith("5 of 15"):
         assert wrong.startswith(wrong[-1] + " of 15 is 1/3, 2.5 of 7.5 too")
+
+
+def test_operands_are_not_signs_and_annotations_go():
+    wrong = corrupt(Example("x", "?", "10-5 = 5, 0-5 = -5", "-5"))
+    assert wrong is not None
+    assert wrong.startswith("10-5 = 5, 0-5 = -")
+    assert plain_response("48/2 = <<48/2=24>>24 clips") == "48/2 = 24 clips"
 
 
 def test_numbers_within_words_and_numbers_stay():
@@ -107,7 +116,7 @@ def test_examples_without_a_target_are_named(tiny_model):
     )
     found = mn.gradients(tiny_model, corpus, layers=[1], progress=False)
     assert (found.ids, found.skipped) == (["a"], ["b"])
-    with pytest.raises(mn.InputError, match="none of the 1 examples"):
+    with pytest.raises(mn.InputError, match="none of the 1 examples does"):
         mn.gradients(tiny_model, mn.load_corpus([{"prompt": "?"}]))
     with pytest.raises(mn.InputError, match="layers 0 to 3"):
         mn.gradients(tiny_model, corpus, layers=[4])

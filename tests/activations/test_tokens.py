@@ -36,6 +36,14 @@ def test_the_rendered_text_is_the_templates_own(tiny_model):
     assert row.ids.tolist().count(tokenizer.bos_token_id) == 1  # no double BOS
 
 
+@pytest.mark.parametrize("prompt", ["user", "assistant", "<s>", "a", "end", "\n"])
+def test_a_prompt_that_stands_in_the_template_too_is_found_where_it_is(tiny_model, prompt):
+    row = tokenize(tiny_model.tokenizer, [Example("x", prompt + "?", "yes")])[0]
+    starts = row.offsets[row.roles == Role.PROMPT]
+    assert starts[0][0] == len("<s><|user|>\n")
+    assert starts[-1][1] == len("<s><|user|>\n" + prompt + "?")
+
+
 def test_thinking_blocks_are_kept(tiny_model):
     response = "<think>two and two</think>4"
     row = tokenize(tiny_model.tokenizer, [Example("x", "2+2?", response)])[0]

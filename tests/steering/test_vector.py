@@ -6,7 +6,6 @@ import torch
 
 import mnskills_viz as mn
 from tests.activations.test_collect import reference_row
-from tests.activations.test_gradients import target
 
 
 @pytest.fixture
@@ -19,17 +18,22 @@ def logits(model, ids):
         return model._module(ids).logits
 
 
-def test_steering_adds_the_vector_after_the_block(tiny_model, vector, demo_rows):
-    """The same log-probability as with a plain hook, on all tokens."""
-    example = demo_rows[0]
+def test_steering_adds_the_vector_after_the_block_at_every_position(tiny_model, vector):
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+
+    def add(_module, _args, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        shifted = hidden + torch.tensor(vector)
+        return (shifted, *output[1:]) if isinstance(output, tuple) else shifted
+
+    handle = tiny_model._module.model.layers[2].register_forward_hook(add)
+    expected = logits(tiny_model, ids)
+    handle.remove()
     with mn.SteeringVector({2: vector}).apply(tiny_model):
-        found = target(tiny_model, example, 0, np.zeros(32), "prompt")
-    both = target(tiny_model, example, 2, vector, "prompt")
-    assert found != pytest.approx(both, abs=1e-6)  # the plain hook adds to one phase only
-    row_all = mn.SteeringVector({2: vector})
-    with row_all.apply(tiny_model, phases=("prompt",)):
-        alike = target(tiny_model, example, 0, np.zeros(32), "prompt")
-    assert alike == pytest.approx(found, abs=1e-6)  # a plain forward pass is all prompt
+        torch.testing.assert_close(logits(tiny_model, ids), expected)
+    with mn.SteeringVector({2: vector}).apply(tiny_model, ("generation",)):
+        later = logits(tiny_model, ids)
+    assert torch.equal(later, logits(tiny_model, ids))  # a plain forward pass is all prompt
 
 
 def test_a_trace_sees_the_steered_stream(tiny_model, vector):

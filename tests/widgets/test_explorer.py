@@ -168,7 +168,7 @@ def test_a_label_that_cannot_be_saved_is_not_called_saved(explorer, browser, mon
     def full_disk(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(explorer._study.annotations, "_append", full_disk)
+    monkeypatch.setattr("mnskills_viz.axes.annotations._append", full_disk)
     seq = browser.label(0, "positive", "lost?")
     assert browser.answers == [{"type": "failed", "seq": seq}]
     assert explorer.status["text"] == "OSError: no space left on device"

@@ -82,6 +82,9 @@ def rewrite_examples(study: Path, **fields: str) -> None:
     file = study / "corpus.jsonl"
     rows = [json.loads(line) | fields for line in file.read_text("utf-8").splitlines()]
     file.write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    about = json.loads((study / "study.json").read_text("utf-8"))
+    about["corpus"]["hash"] = mn.Corpus.from_jsonl(file.read_text("utf-8"), "x").hash
+    (study / "study.json").write_text(json.dumps(about), "utf-8")
 
 
 def test_it_is_one_small_file_that_loads_nothing(written, page):
@@ -186,7 +189,9 @@ def test_the_last_steered_answers_are_shown_by_axis_and_dose(copied):
         for n in range(6)
     ]
     again = rows[-1] | {"max_new_tokens": 8, "steered": "a longer answer."}
-    pd.DataFrame([*rows, again]).to_parquet(file)
+    table = pd.DataFrame([*rows, again])
+    table.attrs["basis"] = mn.Study.open(copied).basis("pca-1").fingerprint
+    table.to_parquet(file)
     words = read(copied).words
     assert [words.count(f"Axis {a}, dose {d}") for a in (0, 1) for d in ("−2.0 σ", "+3.0 σ")] == [
         0,
