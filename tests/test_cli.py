@@ -114,8 +114,17 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     assert Path(verb("report", study).strip()).exists()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, tiny_folder):
+    folder = tmp_path_factory.mktemp("whole") / "demo"
+    verb("demo", folder, "--model", tiny_folder, "--limit", 60)
+    return mn.Study.open(folder)
+
+
 @pytest.mark.parametrize("where", ["activations.lance", "selections/random"])
-def test_a_demo_that_was_killed_goes_on_and_ends_the_same(tmp_path, tiny_folder, where):
+def test_a_demo_that_was_killed_goes_on_and_ends_the_same(
+    tmp_path, tiny_folder, uninterrupted, where
+):
     """Killed when a first trace of `where` appears, then started again."""
     options = ["--model", str(tiny_folder), "--limit", "60"]
     study = tmp_path / "demo"
@@ -128,14 +137,20 @@ def test_a_demo_that_was_killed_goes_on_and_ends_the_same(tmp_path, tiny_folder,
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it had ended before"
-    mnskills("demo", study, *options)
+    verb("demo", study, *options)
     finished = mn.Study.open(study)
-    ids = finished.activations.ids
-    assert ids == finished.corpus.ids
-    assert len(set(ids)) == 60
-    assert np.isfinite(finished.activations.matrix(2)).all()
-    assert finished.basis_names == ["pca-2", "sae-2"]
-    assert finished.export_names == ["weakness-hf", "weakness-trl"]
+    assert finished.activations.ids == uninterrupted.activations.ids
+    for layer in finished.activations.layers:
+        rows = [s.activations.matrix(layer) for s in (finished, uninterrupted)]
+        np.testing.assert_array_equal(*rows)
+    for name in ("random", "top", "weakness"):
+        chosen = [s.selection(name).indices for s in (finished, uninterrupted)]
+        np.testing.assert_array_equal(*chosen)
+    lines = [
+        (s.path / "exports/weakness-trl/train.jsonl").read_bytes()
+        for s in (finished, uninterrupted)
+    ]
+    assert lines[0] == lines[1]
     assert (study / "report.html").exists()
 
 

@@ -54,6 +54,9 @@ WEAKNESS = (
     "mean of all, the more so the fewer there are. Bars to the right: the model errs more there."
 )
 
+OPEN_CARDS = 8
+"""Cards of a basis that are open from the start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detail:
@@ -143,7 +146,10 @@ def basis_section(study: Study, view: BasisView, detail: Detail) -> Section:
     if detail.examples:
         jump = [tag("a", str(r["axis"]), href=f"#{view.id}-axis-{r['axis']}") for r in view.rows]
         cards = [_card(study, view, row, detail) for row in view.rows]
-        section.part("Cards", tag("p", *jump, class_="jump"), *cards)
+        more = cards[OPEN_CARDS:]
+        # A link into folded cards unfolds them.
+        folded = [tag("details", tag("summary", f"{len(more)} more axes"), *more)] if more else []
+        section.part("Cards", tag("p", *jump, class_="jump"), *cards[:OPEN_CARDS], *folded)
     return section
 
 

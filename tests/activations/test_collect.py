@@ -113,13 +113,17 @@ def test_concat_gives_every_layer_one_weight(tiny_study):
 
 
 COLLECT = """
-import sys
+import sys, time
 import mnskills_viz as mn
-from mnskills_viz.activations import collect
+from mnskills_viz.activations import collect, store
 collect.ROWS_A_COMMIT = 3
-study = mn.Study.open(sys.argv[1])
-print("go", flush=True)
-study.collect(progress=False, token_budget=64)
+append = store.append
+def append_slowly(path, table):
+    append(path, table)
+    print("appended", flush=True)
+    time.sleep(0.1)
+store.append = append_slowly
+mn.Study.open(sys.argv[1]).collect(progress=False, token_budget=64)
 """
 
 
@@ -132,10 +136,9 @@ def test_killed_and_resumed_loses_and_doubles_nothing(tmp_path, tiny_folder, dem
         [sys.executable, "-c", COLLECT, str(killed.path)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "go\n"
-    while not store.exists() and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(0.1)
+    for _ in range(4):
+        assert process.stdout.readline() == "appended\n"
+    time.sleep(0.11)  # in the middle of a batch, or of an append
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert 0 < len(mn.Activations.open(store)) < len(demo_rows), "killed too early or too late"
