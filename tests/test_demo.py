@@ -23,7 +23,7 @@ def demo_study(embedded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "demo_study"
     command = [sys.executable, "-c", "from mnskills_viz.cli import main; main()", "demo"]
     run = subprocess.run(
-        [*command, str(folder), "--limit", "60"], capture_output=True, text=True, check=False
+        [*command, str(folder), "--limit", "44"], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "What embedded varies along" in run.stdout
@@ -32,7 +32,7 @@ def demo_study(embedded, tmp_path_factory):
 
 def test_it_leaves_all_that_the_road_promises(demo_study):
     assert demo_study.is_collected
-    assert demo_study.activations.matrix(15).shape == (60, 576)
+    assert demo_study.activations.matrix(15).shape == (44, 576)
     assert demo_study.basis_names == ["pca-15", "sae-15"]
     assert demo_study.results("proxy", "pca-15") is not None
     assert demo_study.results("proxy", "sae-15") is not None
