@@ -23,7 +23,6 @@ _MARKS = re.compile(r"[&<>\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 def write_card(
     corpus: Corpus,
     selection: Selection,
-    data_file: str,
     labels: Mapping[tuple[int, int], str],
 ) -> str:
     """README.md with YAML front matter that ``datasets.load_dataset`` and the hub read.
@@ -34,14 +33,12 @@ def write_card(
         The pool.
     selection : Selection
         What was chosen from it.
-    data_file : str
-        Where the rows lie in the folder.
     labels : mapping of (axis, +1 or -1) to str
         Names that people gave to poles.
     """
     chosen = list(corpus.take(selection.indices))
     parts = [
-        _front_matter(chosen, data_file),
+        _front_matter(chosen),
         f"# {len(chosen):,} SFT examples",
         f"Chosen from the {len(corpus):,} examples of the corpus "
         f"{markdown(corpus_name(corpus))}, along axes of a model's own activations, and in the "
@@ -94,7 +91,7 @@ def _licence(example: Example) -> str | None:
     return None if licence in (None, "") else str(licence)
 
 
-def _front_matter(chosen: Sequence[Example], data_file: str) -> str:
+def _front_matter(chosen: Sequence[Example]) -> str:
     licences = sorted({_licence(example) or UNKNOWN for example in chosen})
     lines = [
         "---",
@@ -105,11 +102,8 @@ def _front_matter(chosen: Sequence[Example], data_file: str) -> str:
         "tags:",
         "- sft",
         "- mnskills_viz",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: train",
-        f"    path: {yaml_text(data_file)}",
+        # No ``configs``: with them `datasets` caches by this text alone, and gives the rows of an
+        # earlier export of the same name. It finds files called train by itself.
         "---",
     ]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..corpus import Corpus, Example
 from ..errors import InputError
@@ -17,17 +17,11 @@ MANIFEST = "manifest.json"
 MAKER = "mnskills_viz"
 
 
-class Format(NamedTuple):
-    """A trainer's format: what writes the rows, and the file that holds them."""
-
-    write: Callable[[Iterable[Example], Path], None]
-    data_file: str
-
-
-FORMATS: Mapping[str, Format] = {
-    "trl": Format(trl.write, trl.DATA_FILE),
-    "hf": Format(huggingface.write, huggingface.DATA_FILE),
+FORMATS: Mapping[str, Callable[[Iterable[Example], Path], None]] = {
+    "trl": trl.write,
+    "hf": huggingface.write,
 }
+"""A trainer's format, and what writes its rows into a folder."""
 
 
 def export(
@@ -76,11 +70,11 @@ def export(
     chosen = corpus.take(selection.indices)
     _check_rows(chosen)
     _check_folder(folder)
-    write, data_file = FORMATS[format]
+    write = FORMATS[format]
     # Through a link: the folder that it points to is replaced, the link stays.
     with folder_in_place(folder.resolve()) as building:
         write(chosen, building)
-        write_text(building / "README.md", write_card(corpus, selection, data_file, labels or {}))
+        write_text(building / "README.md", write_card(corpus, selection, labels or {}))
         write_json(building / "recipe.json", selection.recipe)
         write_json(building / MANIFEST, _manifest(corpus, selection, format, building))
     return folder

@@ -82,6 +82,9 @@ def front_matter(folder):
     return yaml.safe_load(head), body
 
 
+DATA_FILES = {"trl": "train.jsonl", "hf": "data/train-00000-of-00001.parquet"}
+
+
 @pytest.fixture(params=sorted(FORMATS))
 def fmt(request):
     return request.param
@@ -121,11 +124,24 @@ def test_datasets_reads_the_folder(tmp_path, fmt):
         assert table.column_names == ["prompt", "completion"]
 
 
+def test_an_export_that_took_the_place_of_another_is_read_afresh(tmp_path, fmt):
+    """The cache of `datasets` must not give the rows of the earlier one."""
+    corpus = load_corpus(rows())
+    found = []
+    for strategy in ("random", "top"):
+        selection, _ = chosen(corpus, strategy=strategy)
+        folder = export(corpus, selection, tmp_path / "out", fmt)
+        table = read_back(folder, tmp_path / "cache")
+        found.append(["\n\n".join(m["content"] for m in prompt) for prompt in table["prompt"]])
+        assert found[-1] == [corpus[i].prompt_text for i in selection.indices]
+    assert found[0] != found[1]
+
+
 def test_an_export_is_a_corpus_again(tmp_path):
     corpus = load_corpus(rows())
     selection, _ = chosen(corpus)
     folder = export(corpus, selection, tmp_path / "out", "hf")
-    again = load_corpus(folder / FORMATS["hf"].data_file)
+    again = load_corpus(folder / DATA_FILES["hf"])
     assert again.ids == selection.receipts["id"].tolist()
     assert [e.response for e in again] == [corpus[i].response for i in selection.indices]
 
@@ -140,7 +156,7 @@ def test_manifest_holds_the_hash_of_every_other_file(tmp_path, fmt):
     files = every_file(folder)
     manifest = json.loads(files.pop("manifest.json"))
     assert manifest["files"] == {n: hashlib.sha256(b).hexdigest() for n, b in files.items()}
-    assert {"README.md", "recipe.json", FORMATS[fmt].data_file} == set(files)
+    assert {"README.md", "recipe.json", DATA_FILES[fmt]} == set(files)
     assert manifest["corpus"]["sha256"] == corpus.hash
     assert manifest["selection"]["input_hash"] == selection.recipe["input_hash"]
     assert manifest["selection"]["examples"] == 12
@@ -176,7 +192,6 @@ def test_the_card_counts_selection_and_pool(tmp_path, fmt):
     folder = export(corpus, selection, tmp_path / "out", fmt, labels={(1, 1): "long sums"})
     head, body = front_matter(folder)
     assert head["license"] == ["CC0-1.0"]
-    assert head["configs"][0]["data_files"][0]["path"] == FORMATS[fmt].data_file
     axes, categories, sources, licences = tables(body)
     weak = next(row for row in axes if row[0] == "axis 1 +")
     assert weak[1] == "long sums"
