@@ -391,17 +391,21 @@ class Study:
         estimator = _estimator(kind, n_axes, options)
         source = acts.source(at) | {"fitted_on": "pool"}
         folder = self._inside("bases", name or f"{kind}-{at}")
-        if (folder / "basis.json").exists():
-            there = load_basis(folder)
-            if there.get_params() == estimator.get_params() and there.source_ == _plain(source):
-                return there
-            # Labels are about the axes that were seen: the new ones begin without.
-            self.annotations.set_aside(folder.name, there.fingerprint)
+        there = load_basis(folder) if (folder / "basis.json").exists() else None
+        if (
+            there is not None
+            and there.get_params() == estimator.get_params()
+            and there.source_ == _plain(source)
+        ):
+            return there
         X = acts.matrix(at)[self.pool_rows]
         if isinstance(estimator, SAEBasis):
             estimator.fit(X, source=source, progress=progress)
         else:
             estimator.fit(X, source=source)
+        if there is not None:
+            # Labels are about the axes that were seen: the new ones begin without.
+            self.annotations.set_aside(folder.name, there.fingerprint)
         estimator.save(folder)
         return estimator
 

@@ -89,6 +89,13 @@ def test_labels_stay_with_the_fit_that_they_were_given_to(copied_study):
     assert not copied_study.is_current(copied_study.selection("weakness"))
 
 
+def test_a_fit_that_fails_takes_no_labels_away(copied_study):
+    copied_study.annotations.set("pca-1", 0, "positive", "kept")
+    with pytest.raises(mn.InputError):
+        copied_study.fit("sae", layer=1, n_latents=4, k=9, name="pca-1")
+    assert copied_study.annotations.labels("pca-1") == {(0, 1): "kept"}
+
+
 def test_a_second_study_sees_a_refit(copied_study):
     other = mn.Study.open(copied_study.path)
     before = other.coordinates("pca-1")
