@@ -201,7 +201,7 @@ class Study:
         given = {k: v for k, v in options.items() if k not in ("corpus", "probe")}
         for name in ("corpus", "probe"):
             given |= _named(name, options.get(name))
-        made = {"dtype": "auto", "device": "auto"} | self.about["request"]
+        made = self.about["request"]
         differ = [
             f"{name} {made.get(name)!r} there, {value!r} here"
             for name, value in given.items()

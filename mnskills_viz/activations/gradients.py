@@ -6,6 +6,7 @@ respect to a vector added to the residual stream after that layer.
 
 import hashlib
 import json
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -142,17 +143,17 @@ def gradients(
     answered = [replace(e, response=plain_response(e.response)) for e in corpus]
     wrong = {e.id: corrupt(e) for e in answered} if target == "contrast" else {}
     used = [e for e in answered if e.response and (target == "reference" or wrong[e.id])]
-    limit = context_length(model)
-    if limit is not None:  # one token to spare: a changed answer may be longer
-        lengths = map(len, tokenize(model.tokenizer, used))
-        used = [e for e, length in zip(used, lengths, strict=True) if length < limit]
+    # One token to spare: a changed answer may be longer.
+    limit = context_length(model) or math.inf
+    pairs = zip(used, tokenize(model.tokenizer, used), strict=True)
+    fitting = [(example, row) for example, row in pairs if len(row) < limit]
+    used, right = [example for example, _ in fitting], [row for _, row in fitting]
     if not used:
         raise InputError(
             f'target="{target}" needs responses'
             + (" with an answer or a number to change" if wrong else "")
             + f" that fit the model's context; none of the {len(corpus)} examples does"
         )
-    right = tokenize(model.tokenizer, used)
     bar = tqdm(
         total=sum(map(len, right)) * (2 if wrong else 1),
         desc="gradients",
