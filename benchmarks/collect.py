@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 
 import mnskills_viz as mn
-from mnskills_viz.activations.collect import padded, plan_batches
 from mnskills_viz.activations.tokens import tokenize
+from mnskills_viz.activations.trace import padded, plan_batches
 
 RUNS, EXAMPLES, BUDGET = 5, int(sys.argv[1]) if len(sys.argv) > 1 else 96, 4096
 

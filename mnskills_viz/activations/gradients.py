@@ -22,8 +22,8 @@ from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
 from ..models import blocks, context_length, exclusive, longest_shared, torch_module
-from .collect import padded, plan_batches, response_logprob
 from .tokens import Tokens, tokenize
+from .trace import padded, plan_batches, response_logprob
 
 if TYPE_CHECKING:
     import torch

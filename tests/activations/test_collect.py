@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mnskills_viz as mn
-from mnskills_viz.activations.collect import plan_batches
 from mnskills_viz.activations.tokens import counted, tokenize
+from mnskills_viz.activations.trace import plan_batches
 
 
 def reference_row(model, example, layer, which="content"):

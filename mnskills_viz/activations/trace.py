@@ -1,0 +1,171 @@
+"""The trace: one forward pass a batch, pooled inside, every layer at once."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models import blocks, exclusive, torch_module
+from .tokens import Tokens
+
+if TYPE_CHECKING:
+    import torch
+    from nnsight.modeling.transformers import TransformersModel
+
+SINK_RATIO = 4.0
+
+
+def plan_batches(
+    lengths: Sequence[int], token_budget: int, longest_shared: int | None = None
+) -> list[list[int]]:
+    """Group rows of like length into batches, the longest first.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens in each row.
+    token_budget : int
+        Most tokens in a batch, padding included; a longer row is a batch of its own.
+    longest_shared : int, optional
+        Rows above this length are batches of their own; see `models.longest_shared`.
+
+    Returns
+    -------
+    list of list of int
+        Indices of rows; each index once. Depends on `lengths` and `token_budget` only.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    plan: list[list[int]] = []
+    for index in order:
+        # Sorted by length, so the first row of a batch is its longest.
+        longest = lengths[plan[-1][0]] if plan else 0
+        shared = longest_shared is None or longest <= longest_shared
+        if plan and shared and (len(plan[-1]) + 1) * longest <= token_budget:
+            plan[-1].append(index)
+        else:
+            plan.append([index])
+    return plan
+
+
+def pool(
+    model: "TransformersModel",
+    rows: Sequence[Tokens],
+    masks: Sequence[NDArray[np.bool_]],
+    layers: Sequence[int],
+    exclude_norms: bool,
+    errors: bool,
+) -> tuple[NDArray[np.float32], list[list[list[int]]], list[float]]:
+    """Mean activations of one batch, pooled inside the trace.
+
+    Rows are padded on the right: in a causal model no token then sees the padding, and positions
+    are those of the row alone.
+
+    Parameters
+    ----------
+    model : TransformersModel
+    rows, masks
+        Token ids, and which of them count.
+    layers : sequence of int
+        In ascending order.
+    exclude_norms : bool
+        Leave out tokens whose norm exceeds 4 times the median norm of their sequence, a layer at
+        a time.
+    errors : bool
+        Run to the head for the log-probability of the response.
+
+    Returns
+    -------
+    pooled : ndarray of float32, [n_layers, n_rows, d_model]
+    sinks : list of list of [layer, position]
+        Counted tokens that were left out for their norm, a list a row.
+    logprobs : list of float
+        Nats per response token; NaN where there is none.
+    """
+    import nnsight
+    import torch
+
+    device = torch_module(model).device
+    ids = torch.tensor(padded([row.ids for row in rows]), dtype=torch.long, device=device)
+    counts = torch.tensor(padded(masks), device=device)
+    real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    envoys = blocks(model)
+    with exclusive(model), torch.inference_mode(), model.trace(inputs) as tracer:
+        pooled = nnsight.save([])
+        used = nnsight.save([])
+        logprobs = nnsight.save([])
+        for layer in layers:
+            output = envoys[layer].output
+            hidden = output[0] if isinstance(output, tuple) else output
+            mean, kept = _pool_layer(hidden.float(), counts, real, exclude_norms)
+            pooled.append(mean)
+            used.append(kept)
+        if errors:
+            logprobs.append(response_logprob(model.output.logits, ids, rows))
+        else:
+            tracer.stop()
+    excluded = torch.stack([counts & ~kept for kept in used]).nonzero().tolist()
+    sinks: list[list[list[int]]] = [[] for _ in rows]
+    for depth, row, position in excluded:
+        sinks[row].append([layers[depth], position])
+    values = logprobs[0].tolist() if errors else [float("nan")] * len(rows)
+    return torch.stack(list(pooled)).cpu().numpy(), sinks, values
+
+
+def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Rows side by side, padded on the right with zeros."""
+    out = np.zeros((len(arrays), max(map(len, arrays))), dtype=arrays[0].dtype)
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = array
+    return out
+
+
+def _pool_layer(
+    hidden: "torch.Tensor", counts: "torch.Tensor", real: "torch.Tensor", exclude_norms: bool
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Mean of the counted tokens [b, d] and which they were [b, t]; `hidden` is float32."""
+    import torch
+
+    kept = counts
+    if exclude_norms:
+        norms = torch.linalg.vector_norm(hidden, dim=-1)
+        median = norms.masked_fill(~real, torch.nan).nanmedian(dim=1, keepdim=True).values
+        below = counts & (norms <= SINK_RATIO * median)
+        # A row all of whose counted tokens stand out keeps them: there is nothing else to read.
+        kept = torch.where(below.any(dim=1, keepdim=True), below, counts)
+    weights = kept / kept.sum(dim=1, keepdim=True)
+    # Where padding is not finite, zero times it would not be zero.
+    return torch.einsum(
+        "bt,btd->bd", weights.float(), hidden.masked_fill(~real[..., None], 0.0)
+    ), kept
+
+
+def response_logprob(
+    logits: "torch.Tensor", ids: "torch.Tensor", rows: Sequence[Tokens]
+) -> "torch.Tensor":
+    """Mean log-probability of each row's response tokens.
+
+    Parameters
+    ----------
+    logits : Tensor, [n_rows, n_tokens, n_vocabulary]
+    ids : Tensor of int64, [n_rows, n_tokens]
+    rows : sequence of Tokens
+
+    Returns
+    -------
+    Tensor of float32, [n_rows]
+        Nats per token; NaN for a row without response.
+    """
+    import torch
+
+    means = []
+    for index, row in enumerate(rows):
+        # The logits at a token predict the next one.
+        first, last = max(row.response_start, 1), row.response_end
+        if last <= first:
+            means.append(torch.full((), torch.nan, device=logits.device))
+            continue
+        scores = logits[index, first - 1 : last - 1].float().log_softmax(dim=-1)
+        means.append(scores.gather(1, ids[index, first:last, None]).mean())
+    return torch.stack(means)
