@@ -316,7 +316,8 @@ def doctor() -> None:
     import importlib.metadata
     import importlib.util
 
-    from .models import EMBEDDED_PACKAGE, INSTALL_EMBEDDED, cache_folder, processor
+    from .embedded import EMBEDDED_PACKAGE, INSTALL_EMBEDDED, cache_folder
+    from .models import processor
 
     for package in ("mnskills_viz", "torch", "nnsight", "transformers", "pylance", "anywidget"):
         _say(f"{package:14} {importlib.metadata.version(package)}")

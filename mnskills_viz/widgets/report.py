@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..corpus import Example
+from ..embedded import EMBEDDED_FILE
 from ..errors import InputError
 from ..files import read_json, write_text
-from ..models import EMBEDDED_FILE
 from ..study import Study
 from . import figures
 from .markup import (
