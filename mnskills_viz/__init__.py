@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .activations.collect import collect
+    from .activations.distributed import RayEngine
     from .activations.gradients import gradients
-    from .activations.store import Activations
+    from .activations.moments import Moments
+    from .activations.rows import Activations
+    from .activations.statistics import collect_moments
     from .bases.basis import load_basis
     from .bases.orthogonalize import orthogonalize
     from .bases.pca import PCABasis
@@ -34,18 +37,21 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("mnskills_viz")
 
 _HOMES = {
-    "Activations": "activations.store",
+    "Activations": "activations.rows",
     "Corpus": "corpus",
     "Example": "corpus",
     "InputError": "errors",
+    "Moments": "activations.moments",
     "PCABasis": "bases.pca",
     "RandomBasis": "bases.random",
+    "RayEngine": "activations.distributed",
     "SAEBasis": "bases.sae",
     "Selection": "selection.recipe",
     "SparseAutoencoder": "bases.sparse_autoencoder",
     "SteeringVector": "steering.vector",
     "Study": "study",
     "collect": "activations.collect",
+    "collect_moments": "activations.statistics",
     "explore": "widgets.explorer",
     "export": "exporting.export",
     "generate": "generation",
@@ -66,14 +72,17 @@ __all__ = [
     "Corpus",
     "Example",
     "InputError",
+    "Moments",
     "PCABasis",
     "RandomBasis",
+    "RayEngine",
     "SAEBasis",
     "Selection",
     "SparseAutoencoder",
     "SteeringVector",
     "Study",
     "collect",
+    "collect_moments",
     "explore",
     "export",
     "generate",

@@ -12,6 +12,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .activations.distributed import RayEngine
     from .selection.recipe import Selection
     from .study import Study
 
@@ -49,6 +50,7 @@ def _as_options(message: str) -> str:
         ('on_error="skip"', "--skip-bad"),
         ("truncate=True", "--truncate"),
         ('prompt="..."', "--prompt COLUMN"),
+        ('load_model(..., blocks="PATH")', "--blocks PATH"),
     ):
         message = message.replace(python, option)
     return message
@@ -106,16 +108,33 @@ def collect(
     response: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
     category: Annotated[str | None, typer.Option(help="Column of the category.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad rows out and count them.")] = False,
-    truncate: Annotated[bool, typer.Option(help="Cut rows longer than the context.")] = False,
+    blocks: Annotated[
+        str | None,
+        typer.Option(help="Path of the decoder blocks in the model, if they are not found."),
+    ] = None,
+    layer: Annotated[
+        list[int] | None, typer.Option(help="Only this layer; may be repeated.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens in a row.", min=1)] = None,
+    truncate: Annotated[bool, typer.Option(help="Cut longer rows, not refuse them.")] = False,
     token_budget: Annotated[int, typer.Option(help="Most tokens in a batch.", min=1)] = 4096,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of the Ray engine; default 2.", min=1)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster; default: one on this machine.")
+    ] = None,
 ) -> None:
     """Collect activations; a study that is not there is made, an interrupted one goes on."""
     from .study import Study
 
+    where = _engine(engine, workers, address)
     columns = {"prompt": prompt, "response": response, "category": category}
     request: Any = columns | {
         "corpus": corpus,
         "model": model,
+        "blocks": blocks,
         "probe": probe,
         "limit": limit,
         "on_error": "skip" if skip_bad else None,
@@ -128,13 +147,28 @@ def collect(
         raise InputError(f"{study}: no study there; to make one, say --corpus FILE")
     else:
         opened = Study.begin(study, **request)
-    acts = opened.collect(token_budget=token_budget, truncate=truncate)
+    options: dict[str, Any] = {"truncate": True} if truncate else {}
+    options |= {"layers": layer} if layer else {}
+    options |= {"max_length": max_length} if max_length else {}
+    acts = opened.collect(token_budget=token_budget, engine=where, **options)
     about = opened.about["corpus"]
     skipped = sum(map(len, about["skipped"].values()))
     _say(
         f"{acts}: {about['rows'] - about['probe_rows']:,} pool, {about['probe_rows']:,} probe; "
         f"{about['duplicates']} duplicates dropped, {skipped} bad rows skipped"
     )
+
+
+def _engine(name: str, workers: int | None, address: str | None) -> "RayEngine | None":
+    if name == "ray":
+        from .activations.distributed import RayEngine
+
+        return RayEngine(workers or 2, address)
+    if name != "local":
+        raise InputError(f"--engine {name}: expected local or ray")
+    if workers or address:
+        raise InputError("--workers and --address belong to --engine ray: add it")
+    return None
 
 
 @app.command()

@@ -20,7 +20,32 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "TransformersModel":
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """How a model was loaded: enough to load it again, in another process.
+
+    Attributes
+    ----------
+    name, device : str
+        As `load_model` takes them.
+    dtype : str
+        What ``"auto"`` stood for, if that was asked for.
+    blocks : str or None
+        Path of the list of decoder blocks, where the user named it.
+    """
+
+    name: str
+    dtype: str
+    device: str
+    blocks: str | None
+
+
+_SPECS: "weakref.WeakKeyDictionary[Any, ModelSpec]" = weakref.WeakKeyDictionary()
+
+
+def load_model(
+    name: str, dtype: str = "auto", device: str = "auto", blocks: str | None = None
+) -> "TransformersModel":
     """Load a decoder for tracing.
 
     Parameters
@@ -32,6 +57,9 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "Transfo
         ``"auto"``: bfloat16 where the processor or GPU is fast at it, else float32.
     device : str
         ``"auto"``: a GPU if there is one, else the CPU; or a torch device such as ``"cuda:1"``.
+    blocks : str, optional
+        Path of the list of decoder blocks inside the model, such as ``"model.layers"``. Needed
+        only where it cannot be found by structure.
 
     Returns
     -------
@@ -41,11 +69,14 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "Transfo
     Raises
     ------
     InputError
-        Missing package, no such model or no network, not a decoder, unknown dtype or device.
+        Missing package, no such model or no network, not a decoder, unknown dtype or device, or
+        no list of blocks under that path.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     place = _device(device)
+    chosen = _dtype(dtype, place)
+    revision: str | None
     if name == "embedded":
         folder, revision = dequantised(embedded_gguf()), EMBEDDED_SHA256[:12]
     elif name.endswith(".gguf"):
@@ -55,8 +86,27 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> "Transfo
         folder = dequantised(path)
         revision = folder.name.rpartition("-")[2]
     else:
-        return _load(name, name, None, _dtype(dtype, place), place)
-    return _load(str(folder), name, revision, _dtype(dtype, place), place)
+        folder, revision = Path(name).expanduser(), None
+    where = str(folder) if folder.is_dir() else name
+    model = _load(where, name, revision, chosen, place)
+    spec = ModelSpec(name, str(chosen).removeprefix("torch."), device, blocks)
+    _SPECS[torch_module(model)] = spec
+    if blocks is not None:
+        blocks_path(model)  # a mistyped path is said now, not in the middle of a study
+    return model
+
+
+def spec_of(model: "TransformersModel") -> ModelSpec:
+    """How a model of `load_model` was loaded.
+
+    Raises
+    ------
+    InputError
+        It was made some other way.
+    """
+    if torch_module(model) not in _SPECS:
+        raise InputError("this model was not loaded by load_model: other processes cannot load it")
+    return _SPECS[torch_module(model)]
 
 
 def _load(
@@ -65,9 +115,8 @@ def _load(
     from nnsight.modeling.transformers import TransformersModel
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    local = Path(where).expanduser().is_dir()
+    local = Path(where).is_dir()
     if local:
-        where = str(Path(where).expanduser())
         if not (Path(where) / "config.json").is_file():
             raise InputError(
                 f"{name}: the folder has no config.json; expected a Hugging Face model"
@@ -206,30 +255,47 @@ def torch_module(model: "TransformersModel") -> Any:
 def blocks_path(model: "TransformersModel") -> str:
     """Path of the list of decoder blocks, such as ``"model.layers"``.
 
-    Found by structure: the one module list that is as long as the configuration says there are
-    layers; the shallowest if several are.
+    As the user named it, or found by structure: of the module lists that are as long as the
+    configuration says there are layers, the one that lies least deep.
 
     Raises
     ------
     InputError
-        None found; the module lists that there are, are named.
+        None found, or several; the module lists that there are, are named.
     """
     import torch
 
     module = torch_module(model)
-    depth = module.config.get_text_config().num_hidden_layers
-    lists: dict[str, int] = {
+    spec = _SPECS.get(module)
+    lists = {
         name: len(child)
         for name, child in module.named_modules()
         if isinstance(child, torch.nn.ModuleList)
     }
+    if spec is not None and spec.blocks is not None:
+        if spec.blocks not in lists:
+            raise InputError(
+                f"{type(module).__name__} has no module list {spec.blocks!r}; {_candidates(lists)}"
+            )
+        return spec.blocks
+    depth = getattr(module.config.get_text_config(), "num_hidden_layers", None)
     found = [name for name, length in lists.items() if length == depth]
-    if not found:
+    least = min((name.count(".") for name in found), default=0)
+    shallowest = [name for name in found if name.count(".") == least]
+    if len(shallowest) != 1:
+        said = f"should be {depth} by its configuration" if depth else "its configuration says none"
         raise InputError(
-            f"cannot find the {depth} decoder blocks of {type(module).__name__} among its "
-            f"module lists: {lists or 'none'}"
+            f"cannot find the decoder blocks of {type(module).__name__} ({said}); "
+            f'{_candidates(lists)}; name them with load_model(..., blocks="PATH")'
         )
-    return min(found, key=lambda name: str(name).count("."))
+    return str(shallowest[0])
+
+
+def _candidates(lists: dict[str, int]) -> str:
+    """Module lists and their lengths, those inside other lists left out."""
+    outer = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
+    shown = ", ".join(f"{name!r} of {lists[name]}" for name in outer)
+    return f"it has the module lists {shown}" if shown else "it has no module list"
 
 
 def blocks(model: "TransformersModel") -> list[Any]:
@@ -296,15 +362,14 @@ class ModelIdentity:
 def identity(model: "TransformersModel") -> ModelIdentity:
     """Say which model this is."""
     module = torch_module(model)
-    config = module.config.get_text_config()
     return ModelIdentity(
         name=module.config._name_or_path or type(module).__name__,
         revision=getattr(module.config, "_commit_hash", None) or "none",
         dtype=str(module.dtype).removeprefix("torch."),
         weights=_weights_hash(module),
         tokenizer=_tokenizer_hash(model.tokenizer),
-        n_layers=config.num_hidden_layers,
-        d_model=config.hidden_size,
+        n_layers=len(block_modules(model)),
+        d_model=module.config.get_text_config().hidden_size,
     )
 
 
@@ -313,9 +378,10 @@ def _weights_hash(module: Any) -> str:
     for name, parameter in sorted(module.named_parameters()):
         flat = parameter.detach().reshape(-1)
         # A sample is enough to tell two fine-tunes apart, and costs nothing on a large model.
-        sample = flat[:: max(1, flat.numel() // 4096)].float().cpu().numpy()
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(sample.tobytes())
+        if not parameter.is_meta:  # a model that runs elsewhere has no values here
+            sample = flat[:: max(1, flat.numel() // 4096)].float().cpu().numpy()
+            digest.update(sample.tobytes())
     return digest.hexdigest()[:16]
 
 

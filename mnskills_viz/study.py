@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from .activations.collect import collect
 from .activations.gradients import Gradients, gradients
-from .activations.store import Activations, is_there
+from .activations.rows import Activations
+from .activations.store import is_there
 from .axes.annotations import Annotations
 from .axes.table import axes_table
 from .bases.basis import Basis, load_basis
@@ -88,6 +89,7 @@ class Study:
         limit: int | None = None,
         dtype: str = "auto",
         device: str = "auto",
+        blocks: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         **columns: Unpack[Columns],
     ) -> "Study":
@@ -106,7 +108,7 @@ class Study:
             there are none, a fifth of the corpus (500 at most), chosen by a hash of the ids.
         limit : int, optional
             Read no more than this many examples of the corpus.
-        dtype, device : str
+        dtype, device, blocks : str
             As `load_model` takes them.
         on_error : {"raise", "skip"}
             As `load_corpus` takes it.
@@ -134,10 +136,11 @@ class Study:
         )
         rows, rule = with_splits(whole, extra)
         request = {"model": model, "limit": limit, "on_error": on_error, **columns}
+        request |= {"blocks": blocks} if blocks else {}
         request |= _named("corpus", corpus) | _named("probe", probe)
         about = {
             "format": FORMAT,
-            "model": {"name": model, "dtype": dtype, "device": device},
+            "model": {"name": model, "dtype": dtype, "device": device, "blocks": blocks},
             "identity": None,
             "request": request,
             "corpus": {
@@ -333,7 +336,7 @@ class Study:
         return is_there(store) and len(Activations.open(store)) == len(self.corpus)
 
     def collect(self, progress: bool = True, **options: Any) -> Activations:
-        """Collect what is not there yet; see `mnskills_viz.collect` for the options.
+        """Collect what is not there yet, errors included; options as `mnskills_viz.collect`.
 
         Raises
         ------
@@ -354,11 +357,12 @@ class Study:
         return self.activations
 
     def _collected_with(self, options: dict[str, Any]) -> bool:
+        """Whether nothing is left to compute, as far as can be told without the model."""
         source = self.activations.source_of_all
-        stored = source["options"] | {"layers": source["layers"]}
-        if options.get("layers") == "all":
-            options = options | {"layers": list(range(source["model"]["n_layers"]))}
-        return all(stored.get(k) == v for k, v in options.items() if k != "token_budget")
+        layers = options.get("layers", "all")
+        wanted = range(source["model"]["n_layers"]) if layers == "all" else layers
+        same = all(source["options"][k] == v for k, v in options.items() if k in source["options"])
+        return same and source["errors"] >= options["errors"] and {*wanted} <= {*source["layers"]}
 
     # ---------------------------------------------------------------------------- fit and see
 

@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..files import write_bytes
 from ..models import blocks, context_length, exclusive, longest_shared, torch_module
 from .tokens import Tokens, tokenize
-from .trace import padded, plan_batches, response_logprob
+from .trace import padded, plan_batches, residual, response_logprob
 
 if TYPE_CHECKING:
     import torch
@@ -306,10 +306,10 @@ def _backward(
     envoys = blocks(model)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with exclusive(model), torch.enable_grad():
-        with model.trace(inputs):
+        with model.trace(inputs, use_cache=False):
             for layer, vectors in zip(layers, added, strict=True):
                 output = envoys[layer].output
-                hidden = output[0] if isinstance(output, tuple) else output
+                hidden = residual(output, ids)
                 shifted = hidden + (phases @ vectors).to(hidden.dtype)
                 envoys[layer].output = (
                     (shifted, *output[1:]) if isinstance(output, tuple) else shifted

@@ -1,202 +1,118 @@
-"""Rows of activations: on disk as one Lance dataset, or in memory as one Arrow table.
+"""Rows on disk: one Lance dataset, appended in atomic steps.
 
-A row holds an example's id, its tokens with their roles, and one vector a layer. Appends are
-atomic, so a store that was being written when its process died holds whole batches.
+A row holds an example's id, its tokens with their roles, and one vector a layer. What a process
+that was killed had appended is whole; layers that are asked for later are computed beside the
+dataset, and become columns of it in one step.
 """
 
 import contextlib
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import lance
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+from lance.optimize import Compaction
 
 from ..errors import InputError
-from .tokens import Role
 
 METADATA_KEY = b"mnskills"
-FORMAT = 1
+FORMAT = 2
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+BYTES_A_FRAGMENT = 2_000_000_000
+ROWS_AT_ONCE = 4096
+
+LAYER, SINKS = "layer_", "sinks_"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the model's pass computes of every row.
+
+    Attributes
+    ----------
+    layers : tuple of int
+        Ascending.
+    logprob : bool
+        The mean log-probability of the reference response.
+    """
+
+    layers: tuple[int, ...]
+    logprob: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.layers) or self.logprob
+
+    def __sub__(self, other: "Columns") -> "Columns":
+        """What is in this and not in `other`."""
+        layers = tuple(layer for layer in self.layers if layer not in other.layers)
+        return Columns(layers, self.logprob and not other.logprob)
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> "Columns":
+        """What a store has."""
+        return cls(tuple(layers_of(schema)), "logprob" in schema.names)
 
 
 def layer_column(layer: int) -> str:
-    """Name of the column that holds a layer."""
-    return f"layer_{layer:03d}"
+    """Name of the column of a layer's vectors."""
+    return f"{LAYER}{layer:03d}"
 
 
-def schema(layers: Sequence[int], width: int, source: dict[str, Any]) -> pa.Schema:
-    """Columns of collected rows; `source` (what made them) travels in the metadata."""
-    fields = [
-        pa.field("id", pa.string()),
+def sinks_column(layer: int) -> str:
+    """Name of the column of the positions that a layer's mean leaves out for their norm."""
+    return f"{SINKS}{layer:03d}"
+
+
+def layers_of(schema: pa.Schema) -> list[int]:
+    """Layers that a schema has columns for."""
+    names = [name for name in schema.names if name.startswith(LAYER)]
+    return sorted(int(name.removeprefix(LAYER)) for name in names)
+
+
+BASE = pa.schema(
+    [
         pa.field("position", pa.int64()),  # in the corpus; rows are written in the plan's order
+        pa.field("id", pa.string()),
         pa.field("category", pa.string()),
         pa.field("text", pa.string()),
         pa.field("token_ids", pa.list_(pa.int32())),
         pa.field("offsets", pa.list_(pa.int32())),
         pa.field("roles", pa.list_(pa.uint8())),
         pa.field("counted", pa.list_(pa.bool_())),
-        pa.field("sinks", pa.list_(pa.list_(pa.int32(), 2))),  # further ones: layer, position
+        pa.field("n_tokens", pa.int32()),
         pa.field("n_counted", pa.int32()),
-        pa.field("logprob", pa.float32()),
+        pa.field("truncated", pa.bool_()),
     ]
-    fields += [pa.field(layer_column(layer), pa.list_(pa.float32(), width)) for layer in layers]
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(source)})
+)
 
 
-class Activations:
-    """Activations of a corpus, one row an example, one vector a layer, in corpus order.
-
-    Made by `mnskills_viz.collect`, or opened from a folder with `Activations.open`.
-
-    Attributes
-    ----------
-    ids : list of str
-    layers : list of int
-        Decoder blocks, 0-based.
-    categories : list of str or None
-    logprobs : ndarray of float32, [n]
-        Mean log-probability per token of the reference response, nats; NaN where it was not
-        asked for or there is no response.
-    """
-
-    def __init__(self, rows: "pa.Table | lance.LanceDataset", path: Path | None = None) -> None:
-        self._rows = rows
-        self._path = path
-        metadata = rows.schema.metadata or {}
-        if METADATA_KEY not in metadata:
-            raise InputError(f"{path}: not a store of activations of this package")
-        self._source: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        heads = self._table(["id", "position", "category", "logprob", "n_counted"])
-        self._order = np.argsort(heads["position"].to_numpy(), kind="stable")
-        self.ids = cast(list[str], heads["id"].take(self._order).to_pylist())
-        self.categories = cast(list[str | None], heads["category"].take(self._order).to_pylist())
-        self.logprobs: NDArray[np.float32] = heads["logprob"].to_numpy()[self._order]
-        self.n_counted: NDArray[np.int32] = heads["n_counted"].to_numpy()[self._order]
-        self.layers: list[int] = list(self._source["layers"])
-
-    @property
-    def source_of_all(self) -> dict[str, Any]:
-        """What made the store: model, layers, options, corpus, versions."""
-        return self._source
-
-    @classmethod
-    def open(cls, path: str | Path) -> "Activations":
-        """Open a store.
-
-        Raises
-        ------
-        InputError
-            No store there, or one that is damaged.
-        """
-        return cls(open_dataset(Path(path)), Path(path))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        where = self._path or "memory"
-        n_layers, width = len(self.layers), self._source["model"]["d_model"]
-        return f"Activations({where}: {len(self):,} rows, {n_layers} layers of {width})"
-
-    def _table(self, columns: list[str]) -> pa.Table:
-        if isinstance(self._rows, pa.Table):
-            return self._rows.select(columns)
-        return self._rows.to_table(columns=columns)
-
-    def matrix(self, layer: "int | Literal['concat']") -> NDArray[np.float32]:
-        """Activations of a layer, or of all of them side by side.
-
-        Parameters
-        ----------
-        layer : int or "concat"
-            ``"concat"``: each layer divided by the RMS norm of its centred rows, or the last
-            layers, whose norms are largest, would be all that a basis sees.
-
-        Returns
-        -------
-        ndarray of float32, [n, d_model] or [n, n_layers * d_model]
-        """
-        if layer == "concat":
-            parts = [self.matrix(one) for one in self.layers]
-            return np.concatenate([part / _rms_norm(part) for part in parts], axis=1)
-        if layer not in self.layers:
-            raise InputError(f"layer {layer} was not collected; there are {_ranges(self.layers)}")
-        column = self._table([layer_column(layer)])[layer_column(layer)].combine_chunks()
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        rows = flat.reshape(len(self), -1)[self._order]
-        return cast(NDArray[np.float32], rows.astype(np.float32, copy=False))
-
-    def tokens(self, index: int) -> pd.DataFrame:
-        """Show the tokens of a row and which of them were counted.
-
-        Returns
-        -------
-        DataFrame
-            Columns ``position token_id text role counted sink_at``; ``sink_at`` lists the layers
-            where a counted token was left out for its norm.
-        """
-        if not -len(self) <= index < len(self):
-            raise InputError(f"row {index} is not there; there are {len(self)} rows")
-        columns = ["text", "token_ids", "offsets", "roles", "counted", "sinks"]
-        position = int(self._order[index])
-        if isinstance(self._rows, pa.Table):
-            row = self._rows.select(columns).slice(position, 1).to_pylist()[0]
-        else:
-            row = self._rows.take([position], columns=columns).to_pylist()[0]
-        spans = np.array(row["offsets"]).reshape(-1, 2)
-        sink_at: list[list[int]] = [[] for _ in row["token_ids"]]
-        for layer, token in row["sinks"]:
-            sink_at[token].append(layer)
-        return pd.DataFrame(
-            {
-                "position": range(len(spans)),
-                "token_id": row["token_ids"],
-                "text": [row["text"][start:end] for start, end in spans],
-                "role": [Role(role).name.lower() for role in row["roles"]],
-                "counted": row["counted"],
-                "sink_at": sink_at,
-            }
-        )
-
-    def source(self, layer: "int | Literal['concat']") -> dict[str, Any]:
-        """Say what made the rows of `layer`: model, layers, widths, scales, options, versions."""
-        scales = (
-            [float(_rms_norm(self.matrix(one))) for one in self.layers]
-            if layer == "concat"
-            else [1.0]
-        )
-        chosen = self.layers if layer == "concat" else [layer]
-        width = self._source["model"]["d_model"]
-        return self._source | {
-            "layer": layer,
-            "layers": chosen,
-            "widths": [width] * len(chosen),
-            "scales": scales,
-        }
+def schema(columns: Columns, width: int) -> pa.Schema:
+    """Columns of collected rows, layers in float32."""
+    fields = list(BASE)
+    if columns.logprob:
+        fields.append(pa.field("logprob", pa.float32()))
+    for layer in columns.layers:
+        fields.append(pa.field(layer_column(layer), pa.list_(pa.float32(), width)))
+        fields.append(pa.field(sinks_column(layer), pa.list_(pa.int32())))
+    return pa.schema(fields)
 
 
-def _rms_norm(rows: NDArray[np.float32]) -> np.float32:
-    """Root mean square norm of the centred rows."""
-    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    total = np.einsum("nd,nd->", centred, centred, dtype=np.float64)
-    return np.float32(np.sqrt(total / len(rows)))
+def with_source(table: pa.Table, source: dict[str, Any]) -> pa.Table:
+    """The table with what made it in its metadata."""
+    return table.replace_schema_metadata({METADATA_KEY: json.dumps(source)})
 
 
-def _ranges(layers: Sequence[int]) -> str:
-    layers = sorted(layers)
-    if layers == list(range(layers[0], layers[-1] + 1)) and len(layers) > 2:
-        return f"layers {layers[0]} to {layers[-1]}"
-    return "layers " + ", ".join(map(str, layers))
-
-
-# ------------------------------------------------------------------------------------- on disk
+# ------------------------------------------------------------------------------------- reading
 
 
 def is_there(path: Path) -> bool:
@@ -208,84 +124,57 @@ def is_there(path: Path) -> bool:
 
 
 def open_dataset(path: Path) -> lance.LanceDataset:
-    """Open a Lance dataset, or say in one line why not."""
+    """Open a store, or say in one line why not."""
     if not is_there(path):
         raise InputError(f"{path}: no activations there; collect them first")
-    try:
-        return lance.dataset(str(path))
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise InputError(f"{path}: not a readable store of activations ({reason})") from error
+    with reading(path):
+        dataset = lance.dataset(str(path))
+    metadata = dataset.schema.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path}: not a store of activations of this package")
+    found = json.loads(metadata[METADATA_KEY]).get("format")
+    if found != FORMAT:
+        raise InputError(
+            f"{path}: a store of format {found}, this version reads {FORMAT}; collect again"
+        )
+    return dataset
+
+
+def source_of(dataset: lance.LanceDataset) -> dict[str, Any]:
+    """What made a store: model, options, corpus, versions."""
+    found: dict[str, Any] = json.loads(dataset.schema.metadata[METADATA_KEY])
+    return found
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Hold a store for writing; a second process is refused at once.
-
-    Raises
-    ------
-    InputError
-        Another process is writing, or the folder cannot be written.
-    """
+def reading(path: Path, dataset: lance.LanceDataset | None = None) -> Iterator[None]:
+    """Say in one line what is wrong with a store that cannot be read."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
-            yield
-    except Timeout as error:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        damage = _damaged_file(path, dataset)
+        reason = damage or str(error).split("\n")[0].split(", /")[0][:200]
         raise InputError(
-            f"{path} is being written by another process; wait for it, or use another folder"
-        ) from error
-    except PermissionError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-
-
-def append(path: Path, table: pa.Table) -> None:
-    """Append rows in one atomic step; a layer that overflows float16 becomes float32 in the store.
-
-    Parameters
-    ----------
-    path : Path
-        The store; made if it is not there.
-    table : Table
-        Rows with float32 layers.
-    """
-    stored = open_dataset(path).schema if is_there(path) else None
-    columns, widened = [], []
-    for field in table.schema:
-        column = table[field.name]
-        if field.name.startswith("layer_"):
-            wide = stored is not None and stored.field(field.name).type.value_type == pa.float32()
-            if not wide and _overflows(column):
-                widened.append(field.name)
-                wide = True
-            if not wide:
-                column = column.cast(pa.list_(pa.float16(), field.type.list_size))
-        columns.append(column)
-    if stored is not None and widened:
-        lance.dataset(str(path)).alter_columns(
-            *({"path": name, "data_type": table.schema.field(name).type} for name in widened)
-        )
-    rows = pa.table(dict(zip(table.column_names, columns, strict=True)))
-    rows = rows.replace_schema_metadata(table.schema.metadata)
-    try:
-        lance.write_dataset(rows, str(path), mode="append" if stored is not None else "create")
-    except OSError as error:
-        reason = str(error).split("\n")[0][:200]
-        raise InputError(
-            f"cannot write {path}: {reason}; rows written before are intact"
+            f"{path}: not a readable store of activations ({reason}); "
+            "restore it from a copy, or delete it and collect again"
         ) from error
 
 
-def _overflows(column: pa.ChunkedArray) -> bool:
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return bool(np.abs(values).max(initial=0.0) > FLOAT16_MAX)
-
-
-def compact(path: Path) -> None:
-    """Join the fragments of many appends into few, and drop what is no longer referred to."""
-    dataset = lance.dataset(str(path))
-    dataset.optimize.compact_files()
-    lance.dataset(str(path)).cleanup_old_versions(older_than=datetime.timedelta(0))
+def _damaged_file(path: Path, dataset: lance.LanceDataset | None) -> str | None:
+    """The first data file that is missing or not as long as the store's manifest says."""
+    if dataset is None:
+        return None
+    for fragment in dataset.get_fragments():
+        for file in fragment.data_files():
+            place = path / "data" / file.path
+            if not place.exists():
+                return f"data/{file.path} is missing; if another process wrote, open it again"
+            size = place.stat().st_size
+            if file.file_size_bytes and size != file.file_size_bytes:
+                return f"data/{file.path} has {size:,} of its {file.file_size_bytes:,} bytes"
+    return None
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
@@ -298,3 +187,175 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
         elif there != here:
             found.append(f"{prefix}{key}: {there} there, {here} here")
     return found
+
+
+def require_same(path: Path, stored: dict[str, Any], source: dict[str, Any]) -> None:
+    """Refuse what something else made; other versions of packages are only told."""
+    made_by = {k: v for k, v in stored.items() if k != "versions"}
+    found = differences(made_by, {k: v for k, v in source.items() if k != "versions"})
+    if found:
+        raise InputError(
+            f"{path} was made by something else ({'; '.join(found)}); "
+            "use the same model, corpus and options, or another folder"
+        )
+    versions = differences(stored["versions"], source["versions"])
+    if versions:
+        warnings.warn(f"{path} was begun with other versions ({'; '.join(versions)})", stacklevel=2)
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a store for writing; a second process is refused at once.
+
+    Raises
+    ------
+    InputError
+        Another process is writing, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{path} is being written by another process; wait for it, or use another folder"
+        ) from error
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say in one line why a store cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+        reason = str(error)
+        known = ("No space left", "File too large", "Permission denied", "Read-only file system")
+        short = next((k for k in known if k in reason), reason.split("\n")[0][:200])
+        raise InputError(
+            f"cannot write {path}: {short}; what was written before is intact: make room or "
+            "choose another folder, then run the same again"
+        ) from error
+
+
+def require_space(path: Path, n_bytes: int) -> None:
+    """Refuse to begin what will not fit on the disk.
+
+    Raises
+    ------
+    InputError
+        Fewer than `n_bytes` are free where `path` lies.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise InputError(
+            f"cannot write {path}: about {n_bytes / 1e9:,.2f} GB are needed and {free / 1e9:,.2f} "
+            "GB are free there; collect fewer layers, or choose another folder"
+        )
+
+
+def append(path: Path, table: pa.Table) -> None:
+    """Append rows in one atomic step; a layer that overflows float16 becomes float32 in the store.
+
+    Parameters
+    ----------
+    path : Path
+        The store; made if it is not there.
+    table : Table
+        Rows with float32 layers, and with their source.
+    """
+    stored = open_dataset(path) if is_there(path) else None
+    columns: list[pa.ChunkedArray] = []
+    widened: list[str] = []
+    for field in table.schema:
+        column = table[field.name]
+        if field.name.startswith(LAYER):
+            wide = stored and stored.schema.field(field.name).type.value_type == pa.float32()
+            if not wide and _overflows(column):
+                widened.append(field.name)
+                wide = True
+            if not wide:
+                column = column.cast(pa.list_(pa.float16(), field.type.list_size))
+        columns.append(column)
+    rows = pa.table(dict(zip(table.column_names, columns, strict=True)))
+    rows = rows.replace_schema_metadata(table.schema.metadata)
+    if widened:
+        names = ", ".join(name.removeprefix(LAYER).lstrip("0") or "0" for name in widened)
+        warnings.warn(
+            f"{path}: float16 does not hold the values of layer {names}; stored in float32",
+            stacklevel=2,
+        )
+    with _writing(path):
+        if stored is not None and widened:
+            stored.alter_columns(
+                *({"path": name, "data_type": table.schema.field(name).type} for name in widened)
+            )
+        lance.write_dataset(rows, str(path), mode="append" if stored is not None else "create")
+
+
+def _overflows(column: pa.ChunkedArray) -> bool:
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return bool(np.abs(values).max(initial=0.0) > FLOAT16_MAX)
+
+
+def positions(dataset: lance.LanceDataset) -> Any:
+    """Positions in the corpus of the rows of a store, in their stored order."""
+    return dataset.to_table(columns=["position"])["position"].to_numpy()
+
+
+def merge(path: Path, beside: Path) -> None:
+    """Make the columns of the store `beside` columns of the one at `path`, in one atomic step.
+
+    Both hold the same rows, in any order.
+    """
+    dataset, added = open_dataset(path), open_dataset(beside)
+    names = [name for name in added.schema.names if name not in dataset.schema.names]
+    if names:
+        where = np.empty(dataset.count_rows(), dtype=np.int64)
+        where[positions(added)] = np.arange(len(where))
+        # Lance calls from a thread of its own runtime, and cannot be called from there.
+        with ThreadPoolExecutor(1) as thread, _writing(path):
+
+            def columns_of(batch: pa.RecordBatch) -> pa.RecordBatch:
+                rows = where[batch["position"].to_numpy()].tolist()
+                found = thread.submit(added.take, rows, names).result()
+                return found.combine_chunks().to_batches()[0]
+
+            types = pa.schema([added.schema.field(name) for name in names])
+            dataset.add_columns(
+                lance.batch_udf(output_schema=types)(columns_of),
+                read_columns=["position"],
+                batch_size=ROWS_AT_ONCE,
+            )
+    shutil.rmtree(beside)
+
+
+def compact(path: Path) -> None:
+    """Join the fragments of many appends into few, and drop what is no longer referred to.
+
+    One fragment at a time, so that the disk holds only one twice.
+    """
+    n_bytes = sum(file.stat().st_size for file in (path / "data").iterdir())
+    with _writing(path):
+        dataset = lance.dataset(str(path))
+        rows = max(1024, BYTES_A_FRAGMENT * dataset.count_rows() // max(1, n_bytes))
+        while (plan := Compaction.plan(dataset, {"target_rows_per_fragment": rows})).num_tasks():
+            Compaction.commit(dataset, [plan.tasks[0].execute(dataset)])
+            _drop_old(path)
+            dataset = lance.dataset(str(path))
+        _drop_old(path)
+
+
+def _drop_old(path: Path) -> None:
+    # Unverified files are those of an append that was killed: the lock says that none is under way.
+    lance.dataset(str(path)).cleanup_old_versions(
+        older_than=datetime.timedelta(0), delete_unverified=True
+    )

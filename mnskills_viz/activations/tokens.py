@@ -64,8 +64,10 @@ class Tokens:
         answered = np.flatnonzero(self.roles == Role.RESPONSE)
         return int(answered[-1]) + 1 if len(answered) else self.response_start
 
-    def truncated(self, length: int) -> "Tokens":
-        """The first `length` tokens."""
+    def truncated(self, length: int | None) -> "Tokens":
+        """The first `length` tokens; all of them for None."""
+        if length is None or len(self) <= length:
+            return self
         return Tokens(
             self.text,
             self.ids[:length],

@@ -1,11 +1,12 @@
 """The trace: one forward pass a batch, pooled inside, every layer at once."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from ..models import blocks, exclusive, torch_module
 from .tokens import Tokens
 
@@ -48,14 +49,34 @@ def plan_batches(
     return plan
 
 
+class Pooled(NamedTuple):
+    """What one batch leaves.
+
+    Attributes
+    ----------
+    means : ndarray of float32, [n_layers, n_rows, d_model]
+    sinks : list of list of list of int
+        Positions of counted tokens that were left out for their norm: a list a layer, of a list a
+        row.
+    logprobs : ndarray of float32, [n_rows], or None
+        Nats per response token; NaN where there is none.
+    """
+
+    means: NDArray[np.float32]
+    sinks: list[list[list[int]]]
+    logprobs: NDArray[np.float32] | None
+
+
 def pool(
     model: "TransformersModel",
     rows: Sequence[Tokens],
     masks: Sequence[NDArray[np.bool_]],
     layers: Sequence[int],
+    *,
     exclude_norms: bool,
-    errors: bool,
-) -> tuple[NDArray[np.float32], list[list[list[int]]], list[float]]:
+    logprob: bool,
+    remote: bool = False,
+) -> Pooled:
     """Mean activations of one batch, pooled inside the trace.
 
     Rows are padded on the right: in a causal model no token then sees the padding, and positions
@@ -67,50 +88,91 @@ def pool(
     rows, masks
         Token ids, and which of them count.
     layers : sequence of int
-        In ascending order.
+        In ascending order; the pass stops after the last.
     exclude_norms : bool
         Leave out tokens whose norm exceeds 4 times the median norm of their sequence, a layer at
         a time.
-    errors : bool
+    logprob : bool
         Run to the head for the log-probability of the response.
+    remote : bool
+        Passed on to nnsight: run on NDIF.
 
-    Returns
-    -------
-    pooled : ndarray of float32, [n_layers, n_rows, d_model]
-    sinks : list of list of [layer, position]
-        Counted tokens that were left out for their norm, a list a row.
-    logprobs : list of float
-        Nats per response token; NaN where there is none.
+    Raises
+    ------
+    InputError
+        The blocks do not return the residual stream.
     """
     import nnsight
     import torch
 
-    device = torch_module(model).device
+    device = "cpu" if remote else torch_module(model).device
     ids = torch.tensor(padded([row.ids for row in rows]), dtype=torch.long, device=device)
     counts = torch.tensor(padded(masks), device=device)
     real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    where = {"remote": True} if remote else {}
     envoys = blocks(model)
-    with exclusive(model), torch.inference_mode(), model.trace(inputs) as tracer:
-        pooled = nnsight.save([])
+    with (
+        exclusive(model),
+        torch.inference_mode(),
+        model.trace(inputs, use_cache=False, **where) as tracer,
+    ):
+        means = nnsight.save([])
         used = nnsight.save([])
         logprobs = nnsight.save([])
         for layer in layers:
-            output = envoys[layer].output
-            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = residual(envoys[layer].output, ids)
             mean, kept = _pool_layer(hidden.float(), counts, real, exclude_norms)
-            pooled.append(mean)
+            means.append(mean)
             used.append(kept)
-        if errors:
+        if logprob:
             logprobs.append(response_logprob(model.output.logits, ids, rows))
         else:
             tracer.stop()
-    excluded = torch.stack([counts & ~kept for kept in used]).nonzero().tolist()
-    sinks: list[list[list[int]]] = [[] for _ in rows]
-    for depth, row, position in excluded:
-        sinks[row].append([layers[depth], position])
-    values = logprobs[0].tolist() if errors else [float("nan")] * len(rows)
-    return torch.stack(list(pooled)).cpu().numpy(), sinks, values
+    return Pooled(
+        means=_stacked(means, len(rows)).cpu().numpy(),
+        sinks=_positions(torch.stack([counts & ~kept for kept in used])) if layers else [],
+        logprobs=logprobs[0].cpu().numpy() if logprob else None,
+    )
+
+
+def _stacked(means: "Iterable[torch.Tensor]", n_rows: int) -> "torch.Tensor":
+    import torch
+
+    found = list(means)
+    return torch.stack(found) if found else torch.empty(0, n_rows, 0)
+
+
+def residual(output: Any, ids: "torch.Tensor") -> "torch.Tensor":
+    """The residual stream [n_rows, n_tokens, d_model] in what a block returns."""
+    hidden = output[0] if isinstance(output, tuple) else output
+    shape = tuple(getattr(hidden, "shape", ()))
+    if len(shape) != 3 or shape[:2] != tuple(ids.shape):
+        raise InputError(
+            f"the model's blocks return {shape or type(hidden).__name__}, not the residual stream "
+            f"[{ids.shape[0]} rows, {ids.shape[1]} tokens, width]; name the list of decoder blocks "
+            'with load_model(..., blocks="model.layers")'
+        )
+    found: torch.Tensor = hidden
+    return found
+
+
+def _positions(marked: "torch.Tensor") -> list[list[list[int]]]:
+    """Positions marked in [n_layers, n_rows, n_tokens]: a list a layer, of a list a row."""
+    n_layers, n_rows, _ = marked.shape
+    found: list[list[list[int]]] = [[[] for _ in range(n_rows)] for _ in range(n_layers)]
+    for layer, row, position in marked.nonzero().tolist():
+        found[layer][row].append(position)
+    return found
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch could not allocate, on a GPU or on the CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -116,7 +116,7 @@ COLLECT = """
 import sys, time
 import mnskills_viz as mn
 from mnskills_viz.activations import collect, store
-collect.ROWS_A_COMMIT = 3
+collect.BYTES_A_COMMIT = 1
 append = store.append
 def append_slowly(path, table):
     append(path, table)
@@ -159,10 +159,10 @@ def test_another_model_or_other_options_are_refused(tiny_model, demo_rows, tmp_p
 
 
 def test_two_writers_do_not_meet(tiny_model, demo_rows, tmp_path):
-    from mnskills_viz.activations.store import writing
+    from mnskills_viz.activations.store import held
 
     with (
-        writing(tmp_path / "a.lance"),
+        held(tmp_path / "a.lance"),
         pytest.raises(mn.InputError, match="written by another process"),
     ):
         mn.collect(tiny_model, demo_rows[:2], store=tmp_path / "a.lance", progress=False)
@@ -203,7 +203,7 @@ def test_bad_options_are_refused_before_the_model_runs(tiny_model, demo_rows):
 
 def test_rows_that_are_too_long_are_cut_when_asked(tiny_model, demo_rows):
     acts = mn.collect(tiny_model, demo_rows[:5], max_length=12, truncate=True, progress=False)
-    assert acts.source_of_all["truncated_rows"] == 5
+    assert acts.truncated.all()
     assert all(len(acts.tokens(i)) == 12 for i in range(5))
 
 

@@ -1,0 +1,142 @@
+"""Collecting in several processes, on one machine or many: Ray Data around the same collector."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ..corpus import Corpus
+from ..errors import InputError
+from ..models import ModelSpec, identity, load_model, spec_of, torch_module
+from .collector import Batches, Collector, Job
+from .store import differences
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+MOST_BLOCKS = 1000  # Ray keeps track of each
+
+
+@dataclass(frozen=True, slots=True)
+class RayEngine:
+    """Reads batches in Ray actors, each with a model of its own.
+
+    The plan of batches and the store's commits stay with the process that collects. A worker that
+    dies is started again and its batch is done again.
+
+    Attributes
+    ----------
+    workers : int
+        Processes, and models: a GPU each where the model is on one, else an equal share of the
+        CPU cores.
+    address : str or None
+        Of a running cluster, such as ``"auto"`` or ``"ray://head:10001"``; every node must have
+        this package, and the model under the same name. None: a cluster on this machine, for the
+        time of the call.
+    """
+
+    workers: int = 2
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InputError(f"workers must be at least 1, not {self.workers}")
+
+    def read(
+        self, model: "TransformersModel", job: Job, corpus: Corpus, batches: Batches
+    ) -> Iterator[pa.Table]:
+        """Read batches in the order in which workers finish them."""
+        spec, expected = spec_of(model), identity(model).as_dict()
+        on_gpu = torch_module(model).device.type == "cuda"
+        with _cluster(self.address) as ray:
+            cores = int(ray.cluster_resources().get("CPU", 1))
+            share = {"num_gpus": 1} if on_gpu else {"num_cpus": max(1, cores // self.workers)}
+            items = [
+                {"positions": list(batch), "examples": corpus.take(batch).to_jsonl()}
+                for batch in batches
+            ]
+            tables = ray.data.from_items(
+                items, override_num_blocks=min(len(items), MOST_BLOCKS)
+            ).map_batches(
+                _Worker,
+                fn_constructor_args=(asdict(spec), expected, job),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=self.workers),
+                **share,
+            )
+            with _plain_errors():
+                yield from tables.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+class _Worker:
+    """One process with a model: what Ray calls with a batch at a time."""
+
+    def __init__(self, spec: dict[str, Any], expected: dict[str, Any], job: Job) -> None:
+        # What a worker refuses is said by the first table: an actor that cannot be made is tried
+        # again for ever.
+        self._refused: InputError | None = None
+        try:
+            model = load_model(**asdict(ModelSpec(**spec)))
+            found = differences(expected, identity(model).as_dict())
+            if found:
+                raise InputError(f"a worker has another model ({'; '.join(found)})")
+            self._collector = Collector(model, job)
+        except InputError as error:
+            self._refused = error
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        if self._refused is not None:
+            raise self._refused
+        examples = Corpus.from_jsonl(batch["examples"][0].as_py(), "batch")
+        ready = self._collector.prepare(examples)
+        return self._collector.read(examples, batch["positions"][0].as_py(), ready)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; disconnected at the end unless the caller was before."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            "the Ray engine needs Ray; run: pip install 'mnskills_viz[ray]'"
+        ) from error
+    begun_here = not ray.is_initialized()
+    if begun_here:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); start one with "
+                "ray start --head, or leave the address out"
+            ) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    try:
+        yield ray
+    finally:
+        if begun_here:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise what a worker refused as it said it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise InputError(str(cause)) from error
