@@ -180,7 +180,7 @@ def _require_causal(module: Any, name: str) -> None:
 
     pair = torch.tensor([[0, 0], [0, 1]], device=module.device)
     with torch.inference_mode():
-        first = module(pair).logits[:, 0].float()
+        first = module(pair, attention_mask=torch.ones_like(pair)).logits[:, 0].float()
     if not torch.allclose(first[0], first[1], rtol=1e-2, atol=1e-2, equal_nan=True):
         raise InputError(
             f"{name} is a {type(module).__name__} that reads in both directions, not a decoder; "
@@ -309,6 +309,11 @@ def block_modules(model: "TransformersModel") -> list["torch.nn.Module"]:
     return list(torch_module(model).get_submodule(blocks_path(model)))
 
 
+def d_model(model: "TransformersModel") -> int:
+    """Width of the residual stream."""
+    return int(torch_module(model).config.get_text_config().hidden_size)
+
+
 def context_length(model: "TransformersModel") -> int | None:
     """Most tokens that the model takes, if its configuration says."""
     config = torch_module(model).config.get_text_config()
@@ -369,7 +374,7 @@ def identity(model: "TransformersModel") -> ModelIdentity:
         weights=_weights_hash(module),
         tokenizer=_tokenizer_hash(model.tokenizer),
         n_layers=len(block_modules(model)),
-        d_model=module.config.get_text_config().hidden_size,
+        d_model=d_model(model),
     )
 
 

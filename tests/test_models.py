@@ -29,38 +29,6 @@ def test_one_changed_weight_matrix_is_another_model(tiny_folder):
     assert models.identity(model).weights != before.weights
 
 
-def test_other_architectures_are_found_by_structure(tmp_path, tiny_folder):
-    from transformers import (
-        AutoTokenizer,
-        GPT2Config,
-        GPT2LMHeadModel,
-        GPTNeoXConfig,
-        GPTNeoXForCausalLM,
-    )
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=600, n_embd=16, n_layer=3, n_head=2))
-    neox = GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=600,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-        )
-    )
-    for name, module, path in (
-        ("gpt2", gpt2, "transformer.h"),
-        ("neox", neox, "gpt_neox.layers"),
-    ):
-        module.save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
-        model = mn.load_model(str(tmp_path / name), dtype="float32")
-        assert models.blocks_path(model) == path
-        acts = mn.collect(model, mn.load_corpus("demo", limit=3), progress=False)
-        assert acts.matrix(2).shape == (3, 16)
-
-
 def test_wrong_names_give_one_line_that_says_what_to_do(tmp_path, tiny_folder):
     from transformers import BertConfig
 

@@ -1,5 +1,7 @@
 """A model, and what is read from it: examples in, rows out. Knows of no store and no engine."""
 
+import ctypes
+import functools
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,6 +82,7 @@ class Collector:
             Activations that are not finite, or an example that does not fit into memory.
         """
         pooled = self._pool(examples, ready)
+        _free_memory()
         _require_finite(examples, pooled)
         return _as_table(examples, positions, ready, pooled, self.job.columns)
 
@@ -105,7 +108,7 @@ class Collector:
                         f"example {examples[0].id}: its {size:,} tokens do not fit into memory; "
                         "pass max_length=... and truncate=True, or use a smaller dtype"
                     ) from error
-            _free_memory()
+            _free_gpu_memory()
             self._most_tokens = size // 2
             warnings.warn(
                 f"a batch of {size:,} tokens does not fit into memory; going on with at most "
@@ -161,11 +164,27 @@ def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
             yield waiting.popleft().result()
 
 
-def _free_memory() -> None:
+def _free_gpu_memory() -> None:
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _free_memory() -> None:
+    """Give freed memory back: glibc would keep each batch's, and grow with the corpus."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] = ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):  # another system's C library
+        return None
+    return found
 
 
 def _joined(first: Pooled, second: Pooled) -> Pooled:

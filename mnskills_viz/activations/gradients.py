@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import blocks, context_length, exclusive, longest_shared, torch_module
+from ..models import blocks, context_length, d_model, exclusive, longest_shared, torch_module
 from .tokens import Tokens, tokenize
 from .trace import padded, plan_batches, residual, response_logprob
 
@@ -298,7 +298,7 @@ def _backward(
     module = torch_module(model)
     ids = torch.tensor(padded([r.ids for r in rows]), dtype=torch.long, device=module.device)
     phases = torch.stack([_phase_mask(rows, phase) for phase in PHASES], dim=-1).to(module.device)
-    width = module.config.get_text_config().hidden_size
+    width = d_model(model)
     added = [
         torch.zeros(len(rows), len(PHASES), width, device=module.device, requires_grad=True)
         for _ in layers
@@ -309,10 +309,10 @@ def _backward(
         with model.trace(inputs, use_cache=False):
             for layer, vectors in zip(layers, added, strict=True):
                 output = envoys[layer].output
-                hidden = residual(output, ids)
+                hidden = residual(output, ids, width)
                 shifted = hidden + (phases @ vectors).to(hidden.dtype)
                 envoys[layer].output = (
-                    (shifted, *output[1:]) if isinstance(output, tuple) else shifted
+                    (shifted, *output[1:]) if isinstance(output, tuple | list) else shifted
                 )
             values = nnsight.save(response_logprob(model.output.logits, ids, rows))
         found = torch.autograd.grad(values.sum(), added)

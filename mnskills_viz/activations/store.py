@@ -29,6 +29,7 @@ FORMAT = 2
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 BYTES_A_FRAGMENT = 2_000_000_000
+FEWEST_ROWS_A_FRAGMENT = 1024
 ROWS_AT_ONCE = 4096
 
 LAYER, SINKS = "layer_", "sinks_"
@@ -346,7 +347,9 @@ def compact(path: Path) -> None:
     n_bytes = sum(file.stat().st_size for file in (path / "data").iterdir())
     with _writing(path):
         dataset = lance.dataset(str(path))
-        rows = max(1024, BYTES_A_FRAGMENT * dataset.count_rows() // max(1, n_bytes))
+        rows = max(
+            FEWEST_ROWS_A_FRAGMENT, BYTES_A_FRAGMENT * dataset.count_rows() // max(1, n_bytes)
+        )
         while (plan := Compaction.plan(dataset, {"target_rows_per_fragment": rows})).num_tasks():
             Compaction.commit(dataset, [plan.tasks[0].execute(dataset)])
             _drop_old(path)

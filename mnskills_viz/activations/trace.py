@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..models import blocks, exclusive, torch_module
+from ..models import blocks, d_model, exclusive, torch_module
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def pool(
     real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     where = {"remote": True} if remote else {}
-    envoys = blocks(model)
+    envoys, width = blocks(model), d_model(model)
     with (
         exclusive(model),
         torch.inference_mode(),
@@ -121,7 +121,7 @@ def pool(
         used = nnsight.save([])
         logprobs = nnsight.save([])
         for layer in layers:
-            hidden = residual(envoys[layer].output, ids)
+            hidden = residual(envoys[layer].output, ids, width)
             mean, kept = _pool_layer(hidden.float(), counts, real, exclude_norms)
             means.append(mean)
             used.append(kept)
@@ -143,15 +143,15 @@ def _stacked(means: "Iterable[torch.Tensor]", n_rows: int) -> "torch.Tensor":
     return torch.stack(found) if found else torch.empty(0, n_rows, 0)
 
 
-def residual(output: Any, ids: "torch.Tensor") -> "torch.Tensor":
+def residual(output: Any, ids: "torch.Tensor", width: int) -> "torch.Tensor":
     """The residual stream [n_rows, n_tokens, d_model] in what a block returns."""
-    hidden = output[0] if isinstance(output, tuple) else output
+    hidden = output[0] if isinstance(output, tuple | list) else output
     shape = tuple(getattr(hidden, "shape", ()))
-    if len(shape) != 3 or shape[:2] != tuple(ids.shape):
+    if shape != (*ids.shape, width):
         raise InputError(
             f"the model's blocks return {shape or type(hidden).__name__}, not the residual stream "
-            f"[{ids.shape[0]} rows, {ids.shape[1]} tokens, width]; name the list of decoder blocks "
-            'with load_model(..., blocks="model.layers")'
+            f"[{ids.shape[0]} rows, {ids.shape[1]} tokens, {width}]; name the list of decoder "
+            'blocks with load_model(..., blocks="model.layers")'
         )
     found: torch.Tensor = hidden
     return found

@@ -182,6 +182,6 @@ class _Adder:
     def __call__(self, module: Any, args: Any, output: Any) -> Any:
         if self._phase.now not in self._wanted:
             return output
-        hidden = output[0] if isinstance(output, tuple) else output
+        hidden = output[0] if isinstance(output, tuple | list) else output
         steered = hidden + self._direction.to(hidden.device, hidden.dtype)
-        return (steered, *output[1:]) if isinstance(output, tuple) else steered
+        return (steered, *output[1:]) if isinstance(output, tuple | list) else steered
