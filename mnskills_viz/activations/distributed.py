@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import socket
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import pyarrow as pa
 
 from ..corpus import Corpus
 from ..errors import InputError
-from ..models import ModelSpec, identity, load_model, spec_of, torch_module
+from ..models import identity, load_model, spec_of, torch_module
 from .collector import Batches, Collector, Job
 from .store import differences
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 MOST_BLOCKS = 1000  # Ray keeps track of each
+SECONDS_TO_ANSWER = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class RayEngine:
                 {"positions": list(batch), "examples": corpus.take(batch).to_jsonl()}
                 for batch in batches
             ]
-            tables = ray.data.from_items(
+            answered = ray.data.from_items(
                 items, override_num_blocks=min(len(items), MOST_BLOCKS)
             ).map_batches(
                 _Worker,
@@ -69,32 +72,53 @@ class RayEngine:
                 compute=ray.data.ActorPoolStrategy(size=self.workers),
                 **share,
             )
-            with _plain_errors():
-                yield from tables.iter_batches(batch_size=None, batch_format="pyarrow")
+            for answers in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for answer in answers.to_pylist():
+                    if answer["refused"] is not None:
+                        raise InputError(answer["refused"])
+                    with pa.ipc.open_stream(answer["rows"]) as rows:
+                        yield rows.read_all()
+
+
+ANSWER = pa.schema([("rows", pa.large_binary()), ("refused", pa.string())])
 
 
 class _Worker:
-    """One process with a model: what Ray calls with a batch at a time."""
+    """One process with a model: what Ray calls with a batch at a time.
+
+    What it refuses travels as data: an exception would lose its words on the way, and an actor
+    that cannot be made is tried again for ever.
+    """
 
     def __init__(self, spec: dict[str, Any], expected: dict[str, Any], job: Job) -> None:
-        # What a worker refuses is said by the first table: an actor that cannot be made is tried
-        # again for ever.
-        self._refused: InputError | None = None
+        self._refused: str | None = None
         try:
-            model = load_model(**asdict(ModelSpec(**spec)))
+            model = load_model(**spec)
             found = differences(expected, identity(model).as_dict())
             if found:
                 raise InputError(f"a worker has another model ({'; '.join(found)})")
             self._collector = Collector(model, job)
         except InputError as error:
-            self._refused = error
+            self._refused = str(error)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        if self._refused is not None:
-            raise self._refused
+        rows, refused = None, self._refused
+        if refused is None:
+            try:
+                rows = self._read(batch)
+            except InputError as error:
+                refused = str(error)
+        return pa.Table.from_pydict({"rows": [rows], "refused": [refused]}, schema=ANSWER)
+
+    def _read(self, batch: pa.Table) -> bytes:
         examples = Corpus.from_jsonl(batch["examples"][0].as_py(), "batch")
-        ready = self._collector.prepare(examples)
-        return self._collector.read(examples, batch["positions"][0].as_py(), ready)
+        positions = batch["positions"][0].as_py()
+        table = self._collector.read(examples, positions, self._collector.prepare(examples))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        found: bytes = sink.getvalue().to_pybytes()
+        return found
 
 
 @contextlib.contextmanager
@@ -109,11 +133,15 @@ def _cluster(address: str | None) -> Iterator[Any]:
         ) from error
     begun_here = not ray.is_initialized()
     if begun_here:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+        # Else its core prints an error that its own library causes (ray-project/ray #53727).
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            _require_answer(address)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="lance is not fork-safe")  # it spawns
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"no Ray cluster at {address!r} ({str(error).splitlines()[0]}); start one with "
                 "ray start --head, or leave the address out"
@@ -128,15 +156,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise what a worker refused as it said it."""
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
-            raise
-        raise InputError(str(cause)) from error
+def _require_answer(address: str | None) -> None:
+    """Raise OSError if nothing listens at ``host:port``: Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
