@@ -22,6 +22,7 @@ from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
 from ..models import blocks, context_length, d_model, exclusive, longest_shared, torch_module
+from .passes import Layers, chosen_layers
 from .tokens import Tokens, tokenize
 from .trace import padded, plan_batches, residual, response_logprob
 
@@ -103,7 +104,7 @@ class Gradients:
 def gradients(
     model: "TransformersModel",
     corpus: Corpus,
-    layers: Literal["all"] | Sequence[int] = "all",
+    layers: Layers = "all",
     target: Target = "contrast",
     token_budget: int = TOKEN_BUDGET,
     progress: bool = True,
@@ -135,10 +136,7 @@ def gradients(
     """
     if target not in ("contrast", "reference"):
         raise InputError(f'target must be "contrast" or "reference", not {target!r}')
-    depth = len(blocks(model))
-    chosen = list(range(depth)) if isinstance(layers, str) else sorted(set(layers))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
-        raise InputError(f"layers {list(layers)}: the model has layers 0 to {depth - 1}")
+    chosen = list(chosen_layers(model, layers))
 
     answered = [replace(e, response=plain_response(e.response)) for e in corpus]
     wrong = {e.id: corrupt(e) for e in answered} if target == "contrast" else {}

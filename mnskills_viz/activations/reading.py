@@ -11,11 +11,10 @@ from tqdm.auto import tqdm
 
 from ..corpus import Corpus, Example
 from ..errors import InputError
-from .tokens import COUNTED, Counted, Tokens, counted, tokenize
+from .tokens import COUNTED, Counted, Tokens, counted, parts, tokenize
 
 Pooling = Literal["mean", "last"]
 
-ROWS_AT_ONCE = 1000
 SECONDS_UNTIL_A_BAR = 2.0
 
 
@@ -123,11 +122,11 @@ def lengths(
         delay=SECONDS_UNTIL_A_BAR,
     )
     with bar:
-        for start in range(0, len(corpus), ROWS_AT_ONCE):
-            part = corpus[start : start + ROWS_AT_ONCE]
+        for these in parts(len(e.prompt_text) + len(e.response) for e in corpus):
+            part = corpus[these]
             ready = prepare(tokenizer, part, reading)
             each = zip(part, ready.rows, ready.masks, ready.whole_lengths, strict=True)
-            for index, (example, row, mask, whole) in enumerate(each, start):
+            for index, (example, row, mask, whole) in enumerate(each, these.start):
                 found[index] = len(row)
                 if whole > len(row):
                     too_long.append((whole, example.id))

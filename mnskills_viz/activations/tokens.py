@@ -7,7 +7,7 @@ offsets, so that no token is guessed by position.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from ..corpus import Example
 from ..errors import InputError
 
 Counted = Literal["content", "prompt", "response", "all"]
-ROWS_AT_ONCE = 1000
+CHARACTERS_AT_ONCE = 1_000_000  # a token takes a hundred bytes until it is in an array
 
 COUNTED = ("content", "prompt", "response", "all")
 
@@ -108,8 +108,8 @@ def tokenize(tokenizer: Any, examples: Sequence[Example], *, closing: bool = Fal
         template = functools.cache(lambda roles: _separators(tokenizer, roles))
         rendered = [_render_chat(tokenizer, example, template, end) for example in examples]
     rows = []
-    for start in range(0, len(rendered), ROWS_AT_ONCE):
-        part = rendered[start : start + ROWS_AT_ONCE]
+    for these in parts(len(r.text) for r in rendered):
+        part = rendered[these]
         encoded = tokenizer(
             [r.text for r in part],
             # A template writes its own, BOS included.
@@ -122,6 +122,18 @@ def tokenize(tokenizer: Any, examples: Sequence[Example], *, closing: bool = Fal
         places = zip(part, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         rows += [_with_roles(r, ids, offsets) for r, ids, offsets in places]
     return rows
+
+
+def parts(sizes: Iterable[int], most: int = CHARACTERS_AT_ONCE) -> Iterator[slice]:
+    """Slices of consecutive items, of one item or of sizes that add up to `most` or less."""
+    start, total, index = 0, 0, -1
+    for index, size in enumerate(sizes):
+        if total + size > most and index > start:
+            yield slice(start, index)
+            start, total = index, 0
+        total += size
+    if index >= start:
+        yield slice(start, index + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mnskills_viz as mn
-from mnskills_viz.activations.tokens import Role, counted, tokenize
+from mnskills_viz.activations.tokens import Role, counted, parts, tokenize
 from mnskills_viz.corpus import Example
 from tests.conftest import save_tiny_model
 
@@ -83,3 +85,10 @@ def test_the_first_token_and_its_repeats_never_count(tmp_path):
     assert n_repeats >= 2
     assert not mask[:n_repeats].any()
     assert mask[n_repeats:].all()  # a later repeat is an ordinary token
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 20))
+def test_parts_hold_every_item_once_and_no_more_than_fits(sizes, most):
+    found = list(parts(sizes, most))
+    assert [i for part in found for i in range(len(sizes))[part]] == list(range(len(sizes)))
+    assert all(sum(sizes[part]) <= most or len(sizes[part]) == 1 for part in found)
