@@ -38,6 +38,14 @@ def main() -> None:
     except InputError as error:
         print(f"mnskills: {_as_options(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"mnskills: {error.filename}: {error.strerror}; choose another folder or file",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("mnskills: interrupted; run the same command again to go on", file=sys.stderr)
@@ -140,21 +148,22 @@ def collect(
         "on_error": "skip" if skip_bad else None,
     }
     request = {name: value for name, value in request.items() if value is not None}
+    options: dict[str, Any] = {"token_budget": token_budget, "engine": where}
+    options |= {"truncate": True} if truncate else {}
+    options |= {"layers": layer} if layer else {}
+    options |= {"max_length": max_length} if max_length else {}
     if (study / "study.json").exists():
         opened = Study.open(study)
         opened.check_request(**request)
+        opened.collect(**options)
     elif corpus is None:
         raise InputError(f"{study}: no study there; to make one, say --corpus FILE")
     else:
-        opened = Study.begin(study, **request)
-    options: dict[str, Any] = {"truncate": True} if truncate else {}
-    options |= {"layers": layer} if layer else {}
-    options |= {"max_length": max_length} if max_length else {}
-    acts = opened.collect(token_budget=token_budget, engine=where, **options)
+        opened = Study.begin(study, lambda begun: begun.collect(**options), **request)
     about = opened.about["corpus"]
     skipped = sum(map(len, about["skipped"].values()))
     _say(
-        f"{acts}: {about['rows'] - about['probe_rows']:,} pool, {about['probe_rows']:,} probe; "
+        f"{opened.activations}: {len(opened.pool_rows):,} pool, {len(opened.probe_rows):,} probe; "
         f"{about['duplicates']} duplicates dropped, {skipped} bad rows skipped"
     )
 

@@ -99,7 +99,7 @@ def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
 def _open_or_create(path: Path, model: str, rows: int) -> Study:
     corpus = demo_corpus(rows)
     if not (path / "study.json").exists():
-        return Study.begin(path, model=model, corpus=corpus)
+        return Study.begin(path, lambda study: study.model, model=model, corpus=corpus)
     study = Study.open(path)
     there = (study.about["model"]["name"], study.about["corpus"]["source"], len(study.corpus))
     if there != (model, "demo", len(corpus)):

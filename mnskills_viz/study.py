@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .activations.collect import collect
 from .activations.gradients import Gradients, gradients
 from .activations.rows import Activations
-from .activations.store import is_there
+from .activations.store import is_there, require_same
 from .axes.annotations import Annotations
 from .axes.table import axes_table
 from .bases.basis import Basis, load_basis
@@ -159,13 +159,17 @@ class Study:
         return cls(folder, about)
 
     @classmethod
-    def begin(cls, path: str | Path, **options: Any) -> "Study":
-        """Create a study and load its model; nothing stays if that cannot be loaded."""
+    def begin(cls, path: str | Path, first: Callable[["Study"], object], **options: Any) -> "Study":
+        """Create a study and do a `first` thing with it; if that fails, nothing stays.
+
+        Collected rows do: what began well can go on.
+        """
         study = cls.create(path, **options)
         try:
-            _ = study.model
+            first(study)
         except BaseException:
-            shutil.rmtree(study.path, ignore_errors=True)
+            if not is_there(study.path / "activations.lance"):
+                shutil.rmtree(study.path, ignore_errors=True)
             raise
         return study
 
@@ -263,8 +267,13 @@ class Study:
 
     @functools.cached_property
     def activations(self) -> Activations:
-        """The collected rows."""
-        acts = Activations.open(self.path / "activations.lance")
+        """The collected rows; they must be of this study's model and corpus."""
+        store = self.path / "activations.lance"
+        acts = Activations.open(store)
+        about = self.about["corpus"]
+        made_by = {"corpus": {"hash": about["hash"], "rows": about["rows"]}}
+        made_by |= {"model": self.about["identity"]} if self.about["identity"] else {}
+        require_same(store, {k: acts.source_of_all[k] for k in made_by}, made_by)
         if len(acts) != len(self.corpus):
             raise InputError(
                 f"{self.path}: {len(acts)} of {len(self.corpus)} rows are collected; "

@@ -83,7 +83,7 @@ class Collector:
         """
         pooled = self._pool(examples, ready)
         _free_memory()
-        _require_finite(examples, pooled)
+        _require_finite(examples, ready, pooled)
         return _as_table(examples, positions, ready, pooled, self.job.columns)
 
     def _pool(self, examples: Sequence[Example], ready: Prepared) -> Pooled:
@@ -200,8 +200,11 @@ def _joined(first: Pooled, second: Pooled) -> Pooled:
     )
 
 
-def _require_finite(examples: Sequence[Example], pooled: Pooled) -> None:
+def _require_finite(examples: Sequence[Example], ready: Prepared, pooled: Pooled) -> None:
     finite = np.isfinite(pooled.means).all(axis=(0, 2))
+    if pooled.logprobs is not None:
+        answered = np.array([row.response_end > max(row.response_start, 1) for row in ready.rows])
+        finite &= np.isfinite(pooled.logprobs) | ~answered
     if not finite.all():
         where = examples[int(np.argmin(finite))].id
         raise InputError(

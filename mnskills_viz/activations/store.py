@@ -8,6 +8,7 @@ dataset, and become columns of it in one step.
 import contextlib
 import datetime
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("LANCE_LOG", "error")  # what goes wrong is raised, and said once
 
 import lance
 import numpy as np
@@ -25,12 +28,15 @@ from lance.optimize import Compaction
 from ..errors import InputError
 
 METADATA_KEY = b"mnskills"
+MAGIC = b"LANC"  # ends every data file
 FORMAT = 2
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 BYTES_A_FRAGMENT = 2_000_000_000
 FEWEST_ROWS_A_FRAGMENT = 1024
 ROWS_AT_ONCE = 4096
+
+REMEDY = "restore it from a copy, or delete it and collect again"
 
 LAYER, SINKS = "layer_", "sinks_"
 
@@ -132,11 +138,12 @@ def open_dataset(path: Path) -> lance.LanceDataset:
         dataset = lance.dataset(str(path))
     metadata = dataset.schema.metadata or {}
     if METADATA_KEY not in metadata:
-        raise InputError(f"{path}: not a store of activations of this package")
+        raise InputError(f"{path}: not a store of activations of this package; {REMEDY}")
     found = json.loads(metadata[METADATA_KEY]).get("format")
     if found != FORMAT:
         raise InputError(
-            f"{path}: a store of format {found}, this version reads {FORMAT}; collect again"
+            f"{path}: a store of format {found}, this version reads {FORMAT}; "
+            "delete it and collect again"
         )
     return dataset
 
@@ -158,8 +165,7 @@ def reading(path: Path, dataset: lance.LanceDataset | None = None) -> Iterator[N
         damage = _damaged_file(path, dataset)
         reason = damage or str(error).split("\n")[0].split(", /")[0][:200]
         raise InputError(
-            f"{path}: not a readable store of activations ({reason}); "
-            "restore it from a copy, or delete it and collect again"
+            f"{path}: not a readable store of activations ({reason}); {REMEDY}"
         ) from error
 
 
@@ -172,9 +178,14 @@ def _damaged_file(path: Path, dataset: lance.LanceDataset | None) -> str | None:
             place = path / "data" / file.path
             if not place.exists():
                 return f"data/{file.path} is missing; if another process wrote, open it again"
-            size = place.stat().st_size
+            with place.open("rb") as content:
+                size = content.seek(0, os.SEEK_END)
+                content.seek(max(0, size - len(MAGIC)))
+                ends_well = content.read() == MAGIC
             if file.file_size_bytes and size != file.file_size_bytes:
                 return f"data/{file.path} has {size:,} of its {file.file_size_bytes:,} bytes"
+            if not ends_well:
+                return f"data/{file.path} is not a Lance file"
     return None
 
 
@@ -199,7 +210,7 @@ def require_same(path: Path, stored: dict[str, Any], source: dict[str, Any]) -> 
             f"{path} was made by something else ({'; '.join(found)}); "
             "use the same model, corpus and options, or another folder"
         )
-    versions = differences(stored["versions"], source["versions"])
+    versions = differences(stored.get("versions", {}), source.get("versions", {}))
     if versions:
         warnings.warn(f"{path} was begun with other versions ({'; '.join(versions)})", stacklevel=2)
 
@@ -309,7 +320,8 @@ def _overflows(column: pa.ChunkedArray) -> bool:
 
 def positions(dataset: lance.LanceDataset) -> Any:
     """Positions in the corpus of the rows of a store, in their stored order."""
-    return dataset.to_table(columns=["position"])["position"].to_numpy()
+    with reading(Path(dataset.uri), dataset):
+        return dataset.to_table(columns=["position"])["position"].to_numpy()
 
 
 def merge(path: Path, beside: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict, Unpack, cast
 
 from ..errors import InputError
 from .example import FIELDS, Corpus, Example, canonical
-from .rows import Row, open_rows
+from .rows import NOT_UTF8, Row, open_rows
 from .shapes import SHAPES, BadRowError, recognise, text
 
 
@@ -133,6 +133,7 @@ def _read(
 def _complaint(name: str, bad: dict[str, list[str]], some_good: bool) -> str:
     count = sum(map(len, bad.values()))
     hint = '; correct them, or leave them out with on_error="skip"' if some_good else ""
+    hint = f"; save the file as UTF-8{hint}" if NOT_UTF8 in bad else hint
     return f"{name}: {count} bad row{'s' * (count > 1)}: {_summary(bad)}{hint}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 
+NOT_UTF8 = "not UTF-8"
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -81,7 +82,7 @@ def _rows_of_jsonl(path: Path) -> Iterator[Row]:
                 if text:
                     yield Row(place, json.loads(text))
             except UnicodeDecodeError:
-                yield Row(place, problem="not UTF-8")
+                yield Row(place, problem=NOT_UTF8)
             except ValueError:
                 yield Row(place, problem="not JSON")
 

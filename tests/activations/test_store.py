@@ -8,7 +8,9 @@ import lance
 import numpy as np
 import pytest
 import torch
+from nnsight.modeling.transformers import TransformersModel
 from sklearn.decomposition import PCA
+from transformers import AutoTokenizer
 
 import mnskills_viz as mn
 from mnskills_viz.activations import statistics, store
@@ -232,16 +234,21 @@ def test_no_key_value_cache_is_made(tiny_folder, demo_rows):
     assert caches == [None]
 
 
-def test_remote_is_passed_on_to_nnsight(tiny_model, demo_rows, monkeypatch):
+def test_remote_is_passed_on_to_nnsight_for_a_model_without_weights_here(
+    tiny_folder, demo_rows, monkeypatch
+):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    model = TransformersModel(str(tiny_folder), tokenizer=tokenizer, task="text-generation")
+    assert model._module.device.type == "meta"
     asked = {}
 
-    def trace(_model, _inputs, **options):
-        asked.update(options)
+    def trace(_model, inputs, **options):
+        asked.update(options, device=inputs["input_ids"].device.type)
         raise ConnectionError("no NDIF here")
 
-    monkeypatch.setattr(type(tiny_model), "trace", trace)
+    monkeypatch.setattr(TransformersModel, "trace", trace)
     with pytest.raises(ConnectionError):
-        mn.collect(tiny_model, demo_rows[:2], remote=True, progress=False)
-    assert asked["remote"] is True
+        mn.collect(model, demo_rows[:2], remote=True, progress=False)
+    assert (asked["remote"], asked["device"]) == (True, "cpu")
     with pytest.raises(mn.InputError, match="an engine and remote=True cannot go together"):
-        mn.collect(tiny_model, demo_rows[:2], remote=True, engine=Here(), progress=False)
+        mn.collect(model, demo_rows[:2], remote=True, engine=Here(), progress=False)
