@@ -1,5 +1,6 @@
 """Files that are whole or not there: write beside, then rename into place."""
 
+import glob
 import hashlib
 import json
 import os
@@ -37,9 +38,17 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+        if not isinstance(error, OSError):
+            raise
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove what a killed `write_bytes` left beside `path`; no other may be under way."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .activations.collect import collect
 from .activations.gradients import Gradients, gradients
 from .activations.rows import Activations
-from .activations.store import is_there, require_same
+from .activations.store import has_left_over, is_there, require_same
 from .axes.annotations import Annotations
 from .axes.table import axes_table
 from .bases.basis import Basis, load_basis
@@ -353,13 +353,15 @@ class Study:
             The store was made with other options.
         """
         wanted = {"errors": True} | options
-        if not (self.is_collected and self._collected_with(wanted)):
+        store = self.path / "activations.lance"
+        is_done = self.is_collected and self._collected_with(wanted)
+        if not is_done or has_left_over(store):
             self.__dict__.pop("activations", None)
             self._coordinates.clear()
             collect(
                 self.model,
                 self.corpus,
-                store=self.path / "activations.lance",
+                store=store,
                 progress=progress,
                 **wanted,
             )

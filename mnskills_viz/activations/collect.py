@@ -1,6 +1,5 @@
 """From a corpus to rows: in memory, or in a store that goes on after a stop."""
 
-import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -118,7 +117,7 @@ def collect(
 
 def _bring_up_to_date(path: Path, wanted: Columns, over: Pass) -> None:
     """Compute what `wanted` lacks in the store, after what an earlier call left unfinished."""
-    beside = path.with_name(f".{path.name}.added")
+    beside = stores.beside(path)
     source = over.source
     if stores.is_there(path):
         stores.require_same(path, stores.source_of(stores.open_dataset(path)), source)
@@ -128,8 +127,9 @@ def _bring_up_to_date(path: Path, wanted: Columns, over: Pass) -> None:
             stores.require_same(beside, stores.source_of(added), source)
             _fill(beside, Columns.of(added.schema), over, source)
             stores.merge(path, beside)
+        stores.remove(beside)  # one whose removal was killed
     else:
-        shutil.rmtree(beside, ignore_errors=True)  # of a store that is gone
+        stores.remove(beside)  # of a store that is gone
         _fill(path, wanted, over, source)
     missing = wanted - Columns.of(stores.open_dataset(path).schema)
     if missing:
@@ -142,7 +142,7 @@ def _fill(path: Path, columns: Columns, over: Pass, source: dict[str, Any]) -> N
     """Append the rows of the corpus that a store lacks."""
     present: set[int] = set()
     if stores.is_there(path):
-        present = set(stores.positions(stores.open_dataset(path)).tolist())
+        present = set(stores.positions(path).tolist())
     if len(present) < len(over.corpus):
         todo = [[i for i in batch if i not in present] for batch in over.plan]
         todo = [batch for batch in todo if batch]

@@ -201,14 +201,14 @@ def _joined(first: Pooled, second: Pooled) -> Pooled:
 
 
 def _require_finite(examples: Sequence[Example], ready: Prepared, pooled: Pooled) -> None:
-    finite = np.isfinite(pooled.means).all(axis=(0, 2))
-    if pooled.logprobs is not None:
-        answered = np.array([row.response_end > max(row.response_start, 1) for row in ready.rows])
-        finite &= np.isfinite(pooled.logprobs) | ~answered
+    finite, what = np.isfinite(pooled.means).all(axis=(0, 2)), "activations"
+    if finite.all() and pooled.logprobs is not None:
+        scored = [row.response_end > max(row.response_start, 1) for row in ready.rows]
+        finite, what = np.isfinite(pooled.logprobs) | ~np.array(scored), "log-probabilities"
     if not finite.all():
         where = examples[int(np.argmin(finite))].id
         raise InputError(
-            f"example {where}: the model's activations are not finite "
+            f"example {where}: the model's {what} are not finite "
             "(NaN or infinite weights, or a dtype too narrow); try dtype='float32'"
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..corpus import Corpus
 from ..errors import InputError
-from ..files import write_bytes
+from ..files import remove_left_over, write_bytes
 from . import store as stores
 from .moments import Moments, as_arrays, from_arrays
 from .passes import Layers, Options, Pass, chosen_layers
@@ -71,6 +71,7 @@ def collect_moments(
     # Of float32 rows in the plan's batches: the budget is a part of what makes the sums.
     source = over.source | {"layers": list(columns.layers), "token_budget": over.token_budget}
     with stores.held(path):
+        remove_left_over(path)
         state = _load(path, source) if path.exists() else state
         return _summed(over, columns, state, _Checkpoint(path, source))
 

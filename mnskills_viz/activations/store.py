@@ -7,12 +7,12 @@ dataset, and become columns of it in one step.
 
 import contextlib
 import datetime
+import glob
 import json
 import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 from lance.optimize import Compaction
+from numpy.typing import NDArray
 
 from ..errors import InputError
 
@@ -127,7 +128,7 @@ def is_there(path: Path) -> bool:
     if not path.is_dir():
         return path.exists()
     left_over = {p.name for p in path.iterdir()} <= {"data", "_transactions", "_versions"}
-    return not left_over or any(path.glob("_versions/*"))
+    return not left_over or any(path.glob("_versions/*.manifest"))
 
 
 def open_dataset(path: Path) -> lance.LanceDataset:
@@ -318,37 +319,58 @@ def _overflows(column: pa.ChunkedArray) -> bool:
     return bool(np.abs(values).max(initial=0.0) > FLOAT16_MAX)
 
 
-def positions(dataset: lance.LanceDataset) -> Any:
+def positions(path: Path) -> NDArray[np.int64]:
     """Positions in the corpus of the rows of a store, in their stored order."""
-    with reading(Path(dataset.uri), dataset):
-        return dataset.to_table(columns=["position"])["position"].to_numpy()
+    dataset = open_dataset(path)
+    with reading(path, dataset):
+        found: NDArray[np.int64] = dataset.to_table(columns=["position"])["position"].to_numpy()
+    return found
 
 
-def merge(path: Path, beside: Path) -> None:
-    """Make the columns of the store `beside` columns of the one at `path`, in one atomic step.
+def merge(path: Path, other: Path) -> None:
+    """Make the columns of the store `other` columns of the one at `path`, in one atomic step.
 
     Both hold the same rows, in any order.
     """
-    dataset, added = open_dataset(path), open_dataset(beside)
+    dataset, added = open_dataset(path), open_dataset(other)
     names = [name for name in added.schema.names if name not in dataset.schema.names]
     if names:
-        where = np.empty(dataset.count_rows(), dtype=np.int64)
-        where[positions(added)] = np.arange(len(where))
-        # Lance calls from a thread of its own runtime, and cannot be called from there.
-        with ThreadPoolExecutor(1) as thread, _writing(path):
+        there = positions(other)
+        where = np.empty(len(there), dtype=np.int64)
+        where[there] = np.arange(len(there))
+        rows = where[positions(path)]
 
-            def columns_of(batch: pa.RecordBatch) -> pa.RecordBatch:
-                rows = where[batch["position"].to_numpy()].tolist()
-                found = thread.submit(added.take, rows, names).result()
-                return found.combine_chunks().to_batches()[0]
+        def parts() -> Iterator[pa.RecordBatch]:
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                with reading(other, added):
+                    found = added.take(rows[start : start + ROWS_AT_ONCE].tolist(), names)
+                yield from found.combine_chunks().to_batches()
 
-            types = pa.schema([added.schema.field(name) for name in names])
-            dataset.add_columns(
-                lance.batch_udf(output_schema=types)(columns_of),
-                read_columns=["position"],
-                batch_size=ROWS_AT_ONCE,
-            )
-    shutil.rmtree(beside)
+        types = pa.schema([added.schema.field(name) for name in names])
+        # A reader, not a function of batches: Lance waits for that in a thread which `take` needs,
+        # and with a single processor has no other.
+        with _writing(path):
+            dataset.add_columns(pa.RecordBatchReader.from_batches(types, parts()))
+    remove(other)
+
+
+def beside(path: Path) -> Path:
+    """Where layers that are added to a store are computed."""
+    return path.with_name(f".{path.name}.added")
+
+
+def remove(path: Path) -> None:
+    """Remove a store; one whose removal was killed is no store any more, and goes with the next."""
+    doomed = path.with_name(f"{path.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if path.exists():
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def has_left_over(path: Path) -> bool:
+    """Whether a process was killed while it added layers to a store, or just after."""
+    return any(path.parent.glob(f"{glob.escape(beside(path).name)}*"))
 
 
 def compact(path: Path) -> None:

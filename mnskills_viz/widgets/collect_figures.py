@@ -69,7 +69,7 @@ def token_strip(tokens: pd.DataFrame) -> str:
     """
     sinks = _sinks(tokens)
     key = []
-    for role, counts in tokens.groupby("role")["counted"]:
+    for role, counts in tokens.groupby("role", sort=False)["counted"]:
         rest = "" if counts.any() else ", not counted"
         key.append(tag("i", f"{role}{rest}: {len(counts)}", class_=str(role)))
     key.append(tag("i", f"attention sink, left out: {len(sinks)}", class_="sink"))
