@@ -173,7 +173,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def corpus(demo_rows):
-    return demo_rows[::2]
+    return demo_rows[::3]
 
 
 @pytest.fixture(scope="module")
