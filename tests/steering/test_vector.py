@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import mnskills_viz as mn
-from tests.activations.test_collect import reference_row
+from tests.activations.test_collect import reference_rows
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_the_dose_is_in_standard_deviations(tiny_study, tiny_model):
     basis = tiny_study.basis("pca-1")
     vector = mn.SteeringVector.from_axis(basis, 3, dose=1.5)
     for example in tiny_study.corpus[:4]:
-        before, _ = reference_row(tiny_model, example, 1)
+        before = reference_rows(tiny_model, example)[0][1]
         with vector.apply(tiny_model):
-            after, _ = reference_row(tiny_model, example, 1)
+            after = reference_rows(tiny_model, example)[0][1]
         moved = basis.transform(after[None])[0] - basis.transform(before[None])[0]
         np.testing.assert_allclose(moved, 1.5 * basis.scale_[3] * np.eye(8)[3], atol=1e-4)
 

@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import lance
 import pandas as pd
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.activations.store import METADATA_KEY
 from mnskills_viz.widgets import report
 from mnskills_viz.widgets.markup import decimals, signed
 from mnskills_viz.widgets.report import write_report
@@ -85,6 +87,10 @@ def rewrite_examples(study: Path, **fields: str) -> None:
     about = json.loads((study / "study.json").read_text("utf-8"))
     about["corpus"]["hash"] = mn.Corpus.from_jsonl(file.read_text("utf-8"), "x").hash
     (study / "study.json").write_text(json.dumps(about), "utf-8")
+    store = lance.dataset(str(study / "activations.lance"))
+    source = json.loads(store.schema.metadata[METADATA_KEY])
+    source["corpus"]["hash"] = about["corpus"]["hash"]
+    store.replace_schema_metadata({METADATA_KEY.decode(): json.dumps(source)})
 
 
 def test_it_is_one_small_file_that_loads_nothing(written, page):
