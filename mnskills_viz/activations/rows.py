@@ -48,6 +48,7 @@ class Activations:
         self._has_logprobs = "logprob" in rows.schema.names
         table = self._table([*heads, "logprob"] if self._has_logprobs else heads)
         self._order = np.argsort(table["position"].to_numpy(), kind="stable")
+        self._place = np.argsort(self._order)  # in the corpus, of each stored row
         table = table.take(pa.array(self._order))
         self.ids = cast(list[str], table["id"].to_pylist())
         self.categories = cast(list[str | None], table["category"].to_pylist())
@@ -107,11 +108,9 @@ class Activations:
             return np.concatenate([part / _rms_norm(part) for part in parts], axis=1)
         self._require(layer)
         rows = np.empty((len(self), self._source["model"]["d_model"]), dtype=np.float32)
-        place = np.empty(len(self), dtype=np.int64)
-        place[self._order] = np.arange(len(self))
         start = 0
         for stored in self._table([layer_column(layer)])[layer_column(layer)].chunks:
-            rows[place[start : start + len(stored)]] = vectors(stored)
+            rows[self._place[start : start + len(stored)]] = vectors(stored)
             start += len(stored)
         return rows
 
@@ -133,11 +132,12 @@ class Activations:
         rows : ndarray of float32, [b, d_model]
         """
         self._require(layer)
-        place = np.empty(len(self), dtype=np.int64)
-        place[self._order] = np.arange(len(self))
         start = 0
         for part in self._batches(layer_column(layer), n_rows):
-            yield place[start : start + len(part)], vectors(part).astype(np.float32, copy=False)
+            yield (
+                self._place[start : start + len(part)],
+                vectors(part).astype(np.float32, copy=False),
+            )
             start += len(part)
 
     def _batches(self, column: str, n_rows: int) -> Iterator[pa.Array]:

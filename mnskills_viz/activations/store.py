@@ -335,10 +335,7 @@ def merge(path: Path, other: Path) -> None:
     dataset, added = open_dataset(path), open_dataset(other)
     names = [name for name in added.schema.names if name not in dataset.schema.names]
     if names:
-        there = positions(other)
-        where = np.empty(len(there), dtype=np.int64)
-        where[there] = np.arange(len(there))
-        rows = where[positions(path)]
+        rows = np.argsort(positions(other))[positions(path)]
 
         def parts() -> Iterator[pa.RecordBatch]:
             for start in range(0, len(rows), ROWS_AT_ONCE):
