@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .devices import fast_dtype, torch_device
 from .embedded import EMBEDDED_SHA256, dequantised, embedded_gguf, quiet
 from .errors import InputError
 
@@ -74,8 +75,8 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    place = _device(device)
-    chosen = _dtype(dtype, place)
+    place = torch_device(device)
+    chosen = fast_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     revision: str | None
     if name == "embedded":
         folder, revision = dequantised(embedded_gguf()), EMBEDDED_SHA256[:12]
@@ -188,47 +189,13 @@ def _require_causal(module: Any, name: str) -> None:
         )
 
 
-def _device(device: str) -> "torch.device":
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"device {device!r} cannot be used here ({reason})") from error
-    return place
-
-
-def _dtype(dtype: str, place: "torch.device") -> "torch.dtype":
-    import torch
-
-    if dtype != "auto":
-        chosen: torch.dtype = getattr(torch, dtype)
-        return chosen
-    if place.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    fast = place.type == "cpu" and _has_fast_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
-    import torch
-
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def processor() -> str:
     """Say what a model would run on here, and in which dtype."""
     import torch
 
-    place = _device("auto")
+    place = torch_device("auto")
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU"
-    dtype = str(_dtype("auto", place)).removeprefix("torch.")
+    dtype = str(fast_dtype(place)).removeprefix("torch.")
     return f"{name}, {torch.get_num_threads()} threads, {dtype}"
 
 
