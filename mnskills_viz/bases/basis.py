@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
 from ..files import folder_in_place, read_json, write_bytes, write_json
+from .scatter import blocks
 
 Array = npt.NDArray[np.floating[Any]]
 Tensors = dict[str, npt.NDArray[Any]]
@@ -29,7 +30,12 @@ ARRAYS_FILE = "basis.safetensors"
 FACTS_FILE = "basis.json"
 
 # Loading imports only these modules, whatever a file says.
-HOMES = {"PCABasis": ".pca", "RandomBasis": ".random", "SAEBasis": ".sae"}
+HOMES = {
+    "ActiveSubspaceBasis": ".active_subspace",
+    "PCABasis": ".pca",
+    "RandomBasis": ".random",
+    "SAEBasis": ".sae",
+}
 
 
 class Basis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -100,15 +106,12 @@ class Basis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         return coordinates
 
     def quality(
-        self,
-        X: npt.ArrayLike,
-        categories: Sequence[Any] | None = None,
-        lengths: npt.ArrayLike | None = None,
+        self, X: npt.ArrayLike, categories: Sequence[Any] | None = None, **known: Any
     ) -> pd.DataFrame:
-        """How good each axis is; see `mnskills_viz.bases.quality.quality`."""
+        """How good each axis is; see `mnskills_viz.bases.quality.quality`, also for `known`."""
         from .quality import quality
 
-        return quality(self, X, categories=categories, lengths=lengths)
+        return quality(self, X, categories, **known)
 
     @property
     def fingerprint(self) -> str:
@@ -141,15 +144,16 @@ class Basis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         facts = {
             "class": type(self).__name__,
             "fingerprint": self.fingerprint,
-            "params": _plain(self.get_params(), "a parameter"),
-            "source": _plain(self.source_, "source"),
-            "columns": _plain(getattr(self, "feature_names_in_", None), "a column name"),
-            "diagnostics": _plain(self._diagnostics(), "a diagnostic"),
+            "params": plain(self.get_params(), "a parameter"),
+            "source": plain(self.source_, "source"),
+            "columns": plain(getattr(self, "feature_names_in_", None), "a column name"),
+            "diagnostics": plain(self._diagnostics(), "a diagnostic"),
             "versions": _versions(),
         }
         with folder_in_place(Path(folder)) as building:
             write_bytes(building / ARRAYS_FILE, save_tensors(self._tensors()))
             write_json(building / FACTS_FILE, facts)
+            self._save_beside(building)
 
     def _settle(
         self,
@@ -160,14 +164,28 @@ class Basis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         source: dict[str, Any] | None,
     ) -> Self:
         """Learn from found `axes` [r, d] and the fitted rows' `coordinates` [n, r] on them."""
-        dtype = coordinates.dtype
         scale = coordinates.std(axis=0, dtype=np.float64)
+        return self._learn(
+            mean, axes, scale, total_variance, len(coordinates), coordinates.dtype, source
+        )
+
+    def _learn(
+        self,
+        mean: Array,
+        axes: Array,
+        scale: Array,
+        total_variance: float,
+        n_samples: int,
+        dtype: np.dtype[Any],
+        source: dict[str, Any] | None,
+    ) -> Self:
+        """Learn found `axes` [r, d] and the standard deviations [r] of rows along them."""
         self.components_ = np.ascontiguousarray(axes, dtype=dtype)
         self.mean_ = mean.astype(dtype)
         self.scale_ = scale.astype(dtype)
         self.explained_variance_ratio_ = (scale**2 / total_variance).astype(dtype)
         self.n_axes_ = len(axes)
-        self.n_samples_ = len(coordinates)
+        self.n_samples_ = n_samples
         self.source_ = source
         return self
 
@@ -179,7 +197,10 @@ class Basis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     def _diagnostics(self) -> dict[str, Any]:
         return {name.rstrip("_"): getattr(self, name) for name in self._facts}
 
-    def _restore(self, tensors: Tensors, diagnostics: dict[str, Any]) -> None:
+    def _save_beside(self, folder: Path) -> None:
+        """Write what a child has beside axes into the basis's folder."""
+
+    def _restore(self, tensors: Tensors, diagnostics: dict[str, Any], folder: Path) -> None:
         for name in self._arrays:
             setattr(self, name, tensors[name.rstrip("_")])
         for name in self._facts:
@@ -231,7 +252,7 @@ def load_basis(folder: str | Path) -> Basis:
         basis.source_ = facts["source"]
         if facts["columns"] is not None:
             basis.feature_names_in_ = np.array(facts["columns"], dtype=object)
-        basis._restore(tensors, facts["diagnostics"])
+        basis._restore(tensors, facts["diagnostics"], folder)
         expected = facts["fingerprint"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{damaged}: {FACTS_FILE} lacks or misnames {error}") from error
@@ -271,7 +292,7 @@ def checked_rows(
     try:
         rows: Array = validate_data(
             estimator,
-            X,
+            _from_torch(X) if hasattr(X, "detach") else X,
             reset=fitting,
             dtype=[np.float32, np.float64],
             ensure_all_finite=False,  # the check below says where
@@ -279,14 +300,33 @@ def checked_rows(
         )
     except ValueError as error:
         raise InputError(" ".join(str(error).split())) from error
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+    bad = _not_finite(rows)
+    if len(bad):
         raise InputError(
             f"X has NaN or inf in {len(bad)} of {len(rows)} rows, first in row {bad[0]}; "
             "leave these rows out"
         )
     return rows
+
+
+def _from_torch(tensor: Any) -> npt.ArrayLike:
+    """A tensor, wherever it lives, as an array; numpy knows no bfloat16."""
+    there = tensor.detach().cpu()
+    found: npt.ArrayLike = (there.float() if there.element_size() < 4 else there).numpy()
+    return found
+
+
+def _not_finite(rows: Array) -> npt.NDArray[np.intp]:
+    """Indices of rows [n, d] with NaN or inf.
+
+    A sum is finite if all its terms are, and quick; only where it is not are they looked at.
+    """
+    found = [
+        part.start + np.flatnonzero(~np.isfinite(rows[part]).all(axis=1))
+        for part in blocks(len(rows), rows.shape[1], rows.itemsize)
+        if not np.isfinite(rows[part].sum())
+    ]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.intp)
 
 
 def check_count(name: str, value: Any) -> int:
@@ -308,14 +348,20 @@ def warn_if_clipped(asked: int, found: int, limit: str) -> None:
         warnings.warn(f"n_axes={asked} clipped to {found}: {limit}", UserWarning, stacklevel=3)
 
 
-def _plain(value: Any, what: str) -> Any:
-    """`value` in JSON's own types; numpy's are unwrapped, NaN becomes null."""
+def plain(value: Any, what: str) -> Any:
+    """`value` in JSON's own types; numpy's are unwrapped, NaN becomes null.
+
+    Raises
+    ------
+    InputError
+        `what` holds something that JSON cannot.
+    """
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{what}[{key!r}]") for key, item in value.items()}
+        return {str(key): plain(item, f"{what}[{key!r}]") for key, item in value.items()}
     if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist(), what)
+        return plain(value.tolist(), what)
     if isinstance(value, list | tuple):
-        return [_plain(item, what) for item in value]
+        return [plain(item, what) for item in value]
     if isinstance(value, float) and value != value:
         return None
     try:

@@ -1,20 +1,25 @@
-"""Principal axes, exact, through the smaller of covariance and Gram matrix."""
+"""Principal axes as a basis, and how many of them are more than chance."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from ..activations.moments import Moments
 from ..errors import InputError
-from .basis import Array, Basis, centred_on_mean, check_count, checked_rows, warn_if_clipped
-
-# Rows (or columns) turned to float64 at a time: the copy stays small beside the matrix itself.
-BLOCK = 2048
+from .basis import Array, Basis, check_count, checked_rows, warn_if_clipped
+from .scatter import axes_of_moments, blocks, principal_axes
 
 # Below this a skewness is rounding: float32 coordinates give about 1e-6, while chance alone
 # gives sqrt(6 / n), 2.4e-3 at a million rows.
 NO_SKEWNESS = 1e-4
+
+# Parallel analysis compares so many rows with themselves shuffled, so many times: 2 seconds at
+# 576 columns. With fewer rows it finds fewer axes, never more.
+PARALLEL_ROWS = 5000
+PARALLEL_DRAWS = 20
+PARALLEL_LEVEL = 0.95
 
 
 class PCABasis(Basis):
@@ -22,8 +27,12 @@ class PCABasis(Basis):
 
     Parameters
     ----------
-    n_axes : int, default 32
-        Axes to keep; above the rank of the centred rows it is clipped with a warning.
+    n_axes : int, float or "auto", default 32
+        Axes to keep; above the rank of the centred rows it is clipped with a warning. A float
+        between 0 and 1 is a share of the variance: the fewest axes that hold it. ``"auto"``: as
+        many as hold more than chance gives, see `parallel_analysis`.
+    random_state : int, default 0
+        Seed of ``"auto"``; nothing else is left to chance.
 
     Attributes
     ----------
@@ -32,9 +41,13 @@ class PCABasis(Basis):
 
     Notes
     -----
+    Exact, through the smaller of the covariance [d, d] and the Gram matrix [n, n]. Rows may be a
+    file mapped to memory and larger than it: they are read a block at a time, twice.
+
     An axis and its opposite hold the same variance. The sign kept is the one that skews the
-    coordinates to the positive side; where they do not skew, the one that makes the largest
-    loading positive. Largest loading alone flips between halves of one data set far more often.
+    coordinates to the positive side; where they do not skew, or only moments are there, the one
+    that makes the largest loading positive. Largest loading alone flips between halves of one
+    data set far more often.
 
     Examples
     --------
@@ -44,16 +57,23 @@ class PCABasis(Basis):
     (100, 3)
     """
 
-    def __init__(self, n_axes: int = 32) -> None:
+    def __init__(self, n_axes: int | float | str = 32, random_state: int = 0) -> None:
         self.n_axes = n_axes
+        self.random_state = random_state
 
-    def fit(self, X: npt.ArrayLike, y: None = None, source: dict[str, Any] | None = None) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike | Moments,
+        y: None = None,
+        source: dict[str, Any] | None = None,
+    ) -> Self:
         """Find the axes of rows.
 
         Parameters
         ----------
-        X : array-like [n, d]
-            Rows, 2 or more.
+        X : array-like [n, d], or Moments
+            Rows, 2 or more; or their sums, as `Activations.moments` and `collect_moments` give
+            them, where the rows themselves are too many.
         y : None
             Not used.
         source : dict, optional
@@ -67,82 +87,113 @@ class PCABasis(Basis):
         Raises
         ------
         InputError
-            `n_axes` below 1, fewer than 2 rows, NaN or inf, or all rows equal.
+            `n_axes` out of range, fewer than 2 rows, NaN or inf, or all rows equal; moments with
+            ``n_axes="auto"``, which needs rows.
         """
-        asked = check_count("n_axes", self.n_axes)
-        mean, centred = centred_on_mean(checked_rows(self, X, fitting=True, least=2))
-        found = principal_axes(centred, mean, asked)
+        asked = self._checked_n_axes()
+        dtype: np.dtype[Any]
+        if isinstance(X, Moments):
+            if asked is None:
+                raise InputError('n_axes="auto" shuffles rows, and moments have none; say a number')
+            found, count, dtype = axes_of_moments(X, asked), X.count, np.dtype(np.float64)
+            skews: Array = np.zeros(len(found.axes))
+            self.n_features_in_ = len(X.total)
+        else:
+            rows = checked_rows(self, X, fitting=True, least=2)
+            if asked is None:
+                asked = parallel_analysis(rows, self.random_state)
+            found, count, dtype = principal_axes(rows, asked), len(rows), rows.dtype
+            skews = axis_skewness(rows, found.axes)
         rank = len(found.axes)
-        warn_if_clipped(asked, rank, f"the rank of {len(centred)} centred rows is {rank}")
-        coordinates: Array = centred @ found.axes.astype(centred.dtype).T
-        signs = signs_by_skewness(coordinates, found.axes).astype(centred.dtype)
-        axes = found.axes * signs[:, None]
-        return self._settle(mean, axes, coordinates * signs, found.total_variance, source)
+        if isinstance(asked, int):
+            warn_if_clipped(asked, rank, f"the rank of {count} centred rows is {rank}")
+        axes = found.axes * signs(found.axes, skews)[:, None]
+        scale = np.sqrt(found.variances)
+        return self._learn(found.mean, axes, scale, found.total_variance, count, dtype, source)
+
+    def _checked_n_axes(self) -> int | float | None:
+        """A number of axes, a share of the variance, or None for "auto"."""
+        if self.n_axes == "auto":
+            return None
+        if isinstance(self.n_axes, float) and 0 < self.n_axes < 1:
+            return self.n_axes
+        if isinstance(self.n_axes, float | str):
+            raise InputError(
+                "n_axes must be a whole number of axes, a share of the variance between 0 and 1, "
+                f'or "auto", got {self.n_axes!r}'
+            )
+        return check_count("n_axes", self.n_axes)
 
 
-class PrincipalAxes(NamedTuple):
-    """Orthonormal axes in order of falling variance."""
+def parallel_analysis(rows: Array, random_state: int = 0) -> int:
+    """How many principal axes hold more variance than chance gives; at least 1.
 
-    axes: Array
-    """[r, d] float64; r is what was asked for, or the rank where that is less."""
-    variances: Array
-    """[r] float64: mean square (ddof=0) along each axis."""
-    total_variance: float
-    """Mean square length of the rows, over all directions."""
-
-
-def principal_axes(centred: Array, mean: Array, n_axes: int) -> PrincipalAxes:
-    """The `n_axes` orthonormal directions of largest mean square, of any sign.
-
-    Products are summed in float64: in float32 an axis with a thousandth of the first one's
-    standard deviation would be lost in rounding.
+    The rows are compared with rows of which each column is shuffled by itself: the columns keep
+    their spreads and lose what they have in common. The `i`-th axis counts while its variance is
+    above the 95 % point of the `i`-th variance of 20 such shuffles (J. L. Horn, Psychometrika 30,
+    1965; by permutation: A. Buja and N. Eyuboglu, Multivariate Behavioral Research 27, 1992).
 
     Parameters
     ----------
-    centred : ndarray [n, d]
-        Rows about `mean`, float32 or float64.
-    mean : ndarray [d]
-        What was subtracted: it sets how coarsely the rows were rounded before.
-    n_axes : int
-        Most axes to give back.
-
-    Raises
-    ------
-    InputError
-        All rows are equal, up to rounding.
+    rows : ndarray [n, d]
+        Of more than 5,000 a seeded sample is compared.
+    random_state : int, default 0
+        Seed of sample and shuffles.
     """
-    n, d = centred.shape
-    by_columns = d > n
-    moments = np.zeros((min(n, d),) * 2)
-    for start in range(0, max(n, d), BLOCK):
-        part = _float64_block(centred, start, by_columns)
-        moments += (part.T @ part) / n
-    total = float(np.trace(moments))
-    size = len(moments)
-    wanted = min(n_axes, size)
-    variances, vectors = scipy.linalg.eigh(
-        moments, subset_by_index=[size - wanted, size - 1], check_finite=False
+    generator = np.random.default_rng(random_state)
+    if len(rows) > PARALLEL_ROWS:
+        rows = rows[np.sort(generator.choice(len(rows), PARALLEL_ROWS, replace=False))]
+    centred = rows - rows.mean(axis=0)
+    found = _variances(centred)
+    chance = np.array(
+        [_variances(generator.permuted(centred, axis=0)) for _ in range(PARALLEL_DRAWS)]
     )
-    variances, vectors = variances[::-1], vectors[:, ::-1]
+    # Centring costs one degree of freedom, and the last variance is rounding.
+    within_chance = found <= np.quantile(chance, PARALLEL_LEVEL, axis=0)
+    return max(1, int(within_chance.argmax()) if within_chance.any() else len(found))
 
-    # What rounding alone can put on an axis: that of the rows as given, then that of eigh.
-    rounding = float(np.finfo(centred.dtype).eps) ** 2 * (total + float(mean @ mean))
-    rounding += float(np.finfo(np.float64).eps) * max(n, d) * float(max(variances[0], 0))
-    rank = int((variances > rounding).sum())
-    if rank == 0:
-        raise InputError(f"all {n} rows are equal: there is no direction along which they vary")
-    vectors, variances = vectors[:, :rank], variances[:rank]
 
-    if by_columns:
-        axes = np.empty((rank, d))
-        for start in range(0, d, BLOCK):
-            axes[:, start : start + BLOCK] = (
-                _float64_block(centred, start, by_columns) @ vectors
-            ).T
-        # Weak axes come out of this product less than orthogonal to the strong ones.
-        vectors, triangle = np.linalg.qr((axes / np.sqrt(n * variances)[:, None]).T)
-        vectors = vectors * np.where(np.diag(triangle) < 0, -1.0, 1.0)
-    return PrincipalAxes(np.ascontiguousarray(vectors.T), variances, total)
+def _variances(centred: Array) -> Array:
+    """Variances along the principal axes, falling."""
+    n, d = centred.shape
+    products = centred.T @ centred if d <= n else centred @ centred.T
+    found: Array = scipy.linalg.eigvalsh(products.astype(np.float64), check_finite=False)[::-1] / n
+    return found
+
+
+def axis_skewness(rows: Array, axes: Array) -> Array:
+    """Third standardised moment of the coordinates of `rows` [n, d] on `axes` [r, d]: [r].
+
+    0 for an axis along which the rows do not vary.
+    """
+    n, d = rows.shape
+    shift = rows[0].astype(np.float64)
+    directions = axes.T.astype(rows.dtype)
+    powers = np.zeros((3, len(axes)))
+    for part in blocks(n, d, rows.itemsize):
+        z = ((rows[part] - shift.astype(rows.dtype)) @ directions).astype(np.float64)
+        square = z * z
+        powers += [z.sum(axis=0), square.sum(axis=0), np.einsum("ij,ij->j", square, z)]
+    mean, second, third = powers / n
+    variance = second - mean**2
+    central = third - 3 * mean * second + 2 * mean**3
+    usable = variance > np.finfo(np.float64).eps * second
+    spread = np.where(usable, variance, 1.0) ** 1.5
+    skew: Array = np.where(usable, central / spread, 0.0)
+    return skew
+
+
+def signs(axes: Array, skews: Array) -> Array:
+    """1 or -1 for each axis: the one that makes its coordinates skew positive, float64 [r].
+
+    Where the skewness is rounding alone, the largest loading becomes positive.
+    """
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)[:, 0]
+    signed = np.where(np.abs(skews) > NO_SKEWNESS, skews, largest)
+    return np.where(signed < 0, -1.0, 1.0)
+
+
+BLOCK = 2048
 
 
 def skewness(coordinates: Array) -> Array:
@@ -159,26 +210,4 @@ def skewness(coordinates: Array) -> Array:
 
 
 def signs_by_skewness(coordinates: Array, axes: Array) -> Array:
-    """1 or -1 for each axis, so that its coordinates skew positive.
-
-    Parameters
-    ----------
-    coordinates : ndarray [n, r]
-        Of the rows on the axes.
-    axes : ndarray [r, d]
-        Where the skewness is rounding alone, the largest loading becomes positive.
-
-    Returns
-    -------
-    ndarray [r] float64
-    """
-    skew = skewness(coordinates)
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)[:, 0]
-    signed = np.where(np.abs(skew) > NO_SKEWNESS, skew, largest)
-    return np.where(signed < 0, -1.0, 1.0)
-
-
-def _float64_block(matrix: Array, start: int, by_columns: bool) -> Array:
-    """Some rows of `matrix`, or some columns laid as rows, in float64."""
-    block = matrix[:, start : start + BLOCK].T if by_columns else matrix[start : start + BLOCK]
-    return block.astype(np.float64)
+    return signs(axes, skewness(coordinates))

@@ -1,33 +1,25 @@
 """A sparse autoencoder's strongest latents as an orthonormal basis."""
 
 import warnings
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from ..errors import InputError
-from .basis import (
-    Array,
-    Basis,
-    Tensors,
-    centred_on_mean,
-    check_count,
-    checked_rows,
-    warn_if_clipped,
-)
+from .basis import Array, Basis, Tensors, check_count, checked_rows, warn_if_clipped
+from .formats import write_dictionary
 from .orthogonalize import check_method, orthogonalize
-from .pca import principal_axes
-from .sparse_autoencoder import FEWEST_ROWS, SparseAutoencoder, unexplained
+from .scatter import axis_spreads, principal_axes
+from .sparse_autoencoder import FEWEST_ROWS, SparseAutoencoder, held_out_rows, unexplained
 from .sparse_training import Progress
 
 __all__ = ["SAEBasis", "SparseAutoencoder"]
 
 # A latent of which less than this length is left beside the chosen ones is a copy of them.
 LEAST_LEFT = 1e-3
-
-# What is kept of a dictionary, beside its parameters.
-DICTIONARY_ARRAYS = ("components_", "encoder_", "encoder_bias_", "mean_", "validation_rows_")
 
 
 class SAEBasis(Basis):
@@ -99,7 +91,9 @@ class SAEBasis(Basis):
         X: npt.ArrayLike,
         y: None = None,
         source: dict[str, Any] | None = None,
-        progress: Progress | None = None,
+        progress: bool | Progress = False,
+        checkpoint: str | Path | None = None,
+        dictionary: SparseAutoencoder | None = None,
     ) -> Self:
         """Train the dictionary and choose the axes.
 
@@ -111,8 +105,11 @@ class SAEBasis(Basis):
             Not used.
         source : dict, optional
             What made the rows; kept as `source_` and saved with the basis.
-        progress : callable, optional
+        progress, checkpoint
             See `SparseAutoencoder.fit`.
+        dictionary : SparseAutoencoder, optional
+            A fitted or loaded one to choose the axes from, in place of training one; the
+            parameters of the dictionary are not used then.
 
         Returns
         -------
@@ -122,7 +119,8 @@ class SAEBasis(Basis):
         Raises
         ------
         InputError
-            A parameter out of range, too few rows, NaN or inf, or all rows equal.
+            A parameter out of range, too few rows, NaN or inf, or all rows equal; a dictionary of
+            another width.
 
         Warns
         -----
@@ -132,12 +130,19 @@ class SAEBasis(Basis):
         asked = check_count("n_axes", self.n_axes)
         check_method(self.orthogonalize)
         rows = checked_rows(self, X, fitting=True, least=FEWEST_ROWS)
-        self.dictionary_ = self._untrained_dictionary().fit(rows, progress=progress)
-        mean, centred = centred_on_mean(rows)
-        self._compare_with_pca(rows, mean, centred)
+        if dictionary is None:
+            dictionary = self._untrained_dictionary().fit(rows, None, source, progress, checkpoint)
+        elif dictionary.n_features_in_ != rows.shape[1]:
+            raise InputError(
+                f"the dictionary is of width {dictionary.n_features_in_}, X of {rows.shape[1]}; "
+                "give rows of the layer that it was trained on"
+            )
+        self.dictionary_ = dictionary
+        codes = dictionary.encode(rows)
+        self._compare_with_pca(rows, codes)
 
-        spread = principal_axes(centred, mean, min(centred.shape))
-        active = np.flatnonzero(self.dictionary_.encode(rows).sum(axis=0) > 0)
+        spread = principal_axes(rows, min(rows.shape))
+        active = np.flatnonzero(codes.sum(axis=0) > 0)
         chosen = strongest_directions(
             self.dictionary_.components_[active],
             spread.axes * np.sqrt(spread.variances)[:, None],
@@ -151,10 +156,11 @@ class SAEBasis(Basis):
         self.latents_ = active[chosen]
         directions = self.dictionary_.components_[self.latents_].astype(np.float64)
         axes = orthogonalize(directions, self.orthogonalize)
-        self.source_cosine_ = np.einsum("ij,ij->i", axes, directions).astype(rows.dtype)
-        coordinates: Array = centred @ axes.astype(rows.dtype).T
+        lengths = np.linalg.norm(directions, axis=1)  # 1, unless it was made elsewhere
+        self.source_cosine_ = (np.einsum("ij,ij->i", axes, directions) / lengths).astype(rows.dtype)
+        scale = axis_spreads(rows, spread.mean, axes)
         total = spread.total_variance
-        return self._settle(mean, axes, coordinates, total, source)
+        return self._learn(spread.mean, axes, scale, total, len(rows), rows.dtype, source)
 
     def _untrained_dictionary(self) -> SparseAutoencoder:
         return SparseAutoencoder(
@@ -165,42 +171,35 @@ class SAEBasis(Basis):
             random_state=self.random_state,
         )
 
-    def _compare_with_pca(self, rows: Array, mean: Array, centred: Array) -> None:
+    def _compare_with_pca(self, rows: Array, codes: scipy.sparse.csr_array) -> None:
         """Held-out FVU of the dictionary and of as many principal axes, from the same rows."""
-        held_out = self.dictionary_.validation_rows_
+        dictionary = self.dictionary_
+        held_out = dictionary.validation_rows_
+        if len(held_out) == 0:  # made elsewhere: all rows are new to it, but not to the PCA
+            held_out = held_out_rows(len(rows), self.random_state)
+        k = dictionary.k or max(1, round(codes.nnz / len(rows)))
         learned = np.setdiff1d(np.arange(len(rows)), held_out)
-        axes = principal_axes(centred[learned], mean, self.k).axes.astype(rows.dtype)
-        reconstruction = centred[held_out] @ axes.T @ axes
-        self.dictionary_fvu_ = self.dictionary_.fvu(rows[held_out])
-        self.pca_fvu_ = unexplained(centred[held_out], reconstruction)
+        pca = principal_axes(rows[learned], k)
+        axes, mean = pca.axes.astype(rows.dtype), pca.mean.astype(rows.dtype)
+        reconstruction = (rows[held_out] - mean) @ axes.T @ axes + mean
+        self.dictionary_fvu_ = dictionary.fvu(rows[held_out])
+        self.pca_fvu_ = unexplained(rows[held_out], reconstruction)
         self.dictionary_accepted_ = self.dictionary_fvu_ < self.pca_fvu_
         if not self.dictionary_accepted_:
             warnings.warn(
-                f"the dictionary is not better than PCA: on held-out rows {self.k} latents leave "
-                f"{self.dictionary_fvu_:.3f} of the variance, {self.k} principal axes leave "
+                f"the dictionary is not better than PCA: on held-out rows {k} latents leave "
+                f"{self.dictionary_fvu_:.3f} of the variance, {k} principal axes leave "
                 f"{self.pca_fvu_:.3f}; prefer PCABasis, or fit on more rows",
                 UserWarning,
                 stacklevel=3,
             )
 
-    def _tensors(self) -> Tensors:
-        dictionary = {
-            f"dictionary.{name.rstrip('_')}": np.ascontiguousarray(getattr(self.dictionary_, name))
-            for name in DICTIONARY_ARRAYS
-        }
-        return super()._tensors() | dictionary
+    def _save_beside(self, folder: Path) -> None:
+        write_dictionary(folder, self.dictionary_._parts(), self.dictionary_._about())
 
-    def _diagnostics(self) -> dict[str, Any]:
-        return super()._diagnostics() | {"history": self.dictionary_.history_}
-
-    def _restore(self, tensors: Tensors, diagnostics: dict[str, Any]) -> None:
-        super()._restore(tensors, diagnostics)
-        self.dictionary_ = self._untrained_dictionary()
-        for name in DICTIONARY_ARRAYS:
-            setattr(self.dictionary_, name, tensors[f"dictionary.{name.rstrip('_')}"])
-        self.dictionary_.history_ = diagnostics["history"]
-        self.dictionary_.n_iter_ = len(diagnostics["history"])
-        self.dictionary_.n_features_in_ = self.n_features_in_
+    def _restore(self, tensors: Tensors, diagnostics: dict[str, Any], folder: Path) -> None:
+        super()._restore(tensors, diagnostics, folder)
+        self.dictionary_ = SparseAutoencoder.load(folder)
 
 
 def strongest_directions(directions: Array, spread: Array, n_axes: int) -> npt.NDArray[np.int64]:

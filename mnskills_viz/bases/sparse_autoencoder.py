@@ -1,6 +1,11 @@
 """A sparse autoencoder for a thousand to a million rows, as a scikit-learn transformer."""
 
-from typing import Any, Self
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -8,34 +13,44 @@ import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
 
+from ..devices import torch_device
 from ..errors import InputError
-from .basis import Array, centred_on_mean, check_count, checked_rows
-from .sparse_training import Metrics, Progress, Schedule, top_codes, train
+from . import sparse_kernels as kernels
+from .basis import Array, check_count, checked_rows
+from .formats import Autoencoder, read_sae_lens, write_sae_lens
+from .scatter import blocks, mean_of
+from .sparse_state import Checkpoint, Metrics
+from .sparse_training import BLOCK, Dictionary, Progress, Rows, Schedule, train
 
-VARIANTS = ("topk",)
+VARIANTS = ("topk", "batchtopk", "matryoshka")
 
 VALIDATION_SHARE = 0.1
 FEWEST_ROWS = 4  # two to learn from, two to hold out
-
-# Rows encoded at a time: their preactivations take 40 MB at 2,304 latents.
-BLOCK = 4096
 
 
 class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """A dictionary of directions, a few of which add up to each row.
 
-    ``codes = top k of relu((x - mean) E + b)``, ``x ~ codes D + mean``, with unit rows in ``D``
-    (TopK: Gao et al. 2024, "Scaling and evaluating sparse autoencoders").
+    ``codes = active part of relu((x - mean) E + b)``, ``x ~ codes D + mean``, with unit rows in
+    ``D``.
 
     Parameters
     ----------
     n_latents : int, default 2304
         Directions in the dictionary; may exceed the number of rows.
     k : int, default 16
-        Most latents active in a row.
-    variant : {"topk"}, default "topk"
-        Which latents are active: the `k` largest of each row.
+        Latents active in a row.
+    variant : {"topk", "batchtopk", "matryoshka"}, default "topk"
+        Which latents are active. "topk": the `k` largest of each row (Gao et al. 2024, "Scaling
+        and evaluating sparse autoencoders"). "batchtopk": the largest of a batch, `k` a row on
+        average, so that a row may have more or fewer (Bussmann et al. 2024, "BatchTopK sparse
+        autoencoders"); once trained, those above a threshold. "matryoshka": BatchTopK whose first
+        sixteenth, eighth, quarter and half have to explain the rows by themselves, so that
+        general latents come first and are not split up (Bussmann et al. 2025, "Learning
+        multi-level features with Matryoshka sparse autoencoders"). A loaded one may also be
+        "jumprelu", which is not trained here.
     max_epochs : int, default 50
         Most passes over the training rows.
     patience : int, default 5
@@ -44,38 +59,46 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Rows a step.
     learning_rate : float, default 2e-3
         Of Adam, for rows scaled to a mean square length of 1 (the scale is folded back in).
+    device : str, default "auto"
+        Where to train: a GPU if there is one, or the name of a torch device.
     random_state : int, default 0
         Seed of split, start and order of rows: the same seed gives the same arrays.
 
     Attributes
     ----------
     components_ : ndarray [n_latents, d] float32
-        Decoder: directions of unit length.
+        Decoder: directions of unit length (a loaded one may have others).
     encoder_ : ndarray [d, n_latents] float32
         Encoder, for rows in their own units.
     encoder_bias_ : ndarray [n_latents] float32
         Added to the encoder's products, in the units of the rows.
     mean_ : ndarray [d] float32
         Mean of all fitted rows: the decoder's bias.
+    threshold_ : ndarray [n_latents] float32 or None
+        What a latent has to exceed to be active, in the units of the rows; None for "topk".
     validation_rows_ : ndarray [v] int64
-        Fitted rows that were held out of training and told it when to stop, one in ten.
+        Fitted rows that were held out of training and told it when to stop, one in ten; none of a
+        dictionary that was made elsewhere.
     history_ : list of dict
         Per epoch `epoch`, `train_fvu`, `val_fvu`, `l0`, `dead_share`; see `sparse_training.train`.
     n_iter_ : int
         Epochs run. The weights are those of the best on the held-out rows.
     n_features_in_ : int
         Width `d` of the rows.
+    source_ : dict or None
+        What made the rows, as given to `fit`.
     """
 
     def __init__(
         self,
         n_latents: int = 2304,
-        k: int = 16,
+        k: int | None = 16,
         variant: str = "topk",
         max_epochs: int = 50,
         patience: int = 5,
         batch_size: int = 256,
         learning_rate: float = 2e-3,
+        device: str = "auto",
         random_state: int = 0,
     ) -> None:
         self.n_latents = n_latents
@@ -85,19 +108,34 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.patience = patience
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.device = device
         self.random_state = random_state
 
-    def fit(self, X: npt.ArrayLike, y: None = None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: None = None,
+        source: dict[str, Any] | None = None,
+        progress: bool | Progress = False,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
         """Train the dictionary.
 
         Parameters
         ----------
         X : array-like [n, d]
-            Rows, 4 or more. Trained in float32, on the CPU.
+            Rows, 4 or more; may be a file mapped to memory. Trained in float32; which latents
+            are active is told in bfloat16 where that is faster.
         y : None
             Not used.
-        progress : callable, optional
-            Receives the epoch from 1, `max_epochs`, and the epoch's entry of `history_`.
+        source : dict, optional
+            What made the rows; kept as `source_` and saved with the dictionary.
+        progress : bool or callable, default False
+            True shows a bar with FVU, L0 and the share of dead latents. A callable receives the
+            epoch from 1, `max_epochs`, and the epoch's entry of `history_`.
+        checkpoint : path, optional
+            A file to leave between epochs, every 15 seconds at most, and to go on from: a
+            training that was killed ends with the same arrays. Removed in the end.
 
         Returns
         -------
@@ -107,37 +145,44 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Raises
         ------
         InputError
-            A parameter out of range, too few rows, NaN or inf, or all rows equal.
+            A parameter out of range, too few rows, NaN or inf, or all rows equal; a checkpoint of
+            another training.
         """
-        schedule = self._checked_schedule()
+        dictionary, schedule = self._checked_dictionary(), self._checked_schedule()
+        device = torch_device(self.device)
         rows = checked_rows(self, X, fitting=True, least=FEWEST_ROWS)
-        mean, centred = centred_on_mean(rows)
-        n = len(centred)
-        scale = float(np.sqrt(np.einsum("ij,ij->", centred, centred, dtype=np.float64) / n))
+        mean, n = mean_of(rows), len(rows)
+        scale = _spread(rows, mean)
         if scale == 0:
             raise InputError(f"all {n} rows are equal: there is nothing to learn")
 
         generator = torch.Generator(device="cpu").manual_seed(self.random_state)
-        order = torch.randperm(n, generator=generator, device="cpu").numpy()
-        held_out = np.sort(order[: max(2, round(VALIDATION_SHARE * n))])
-        learned = np.setdiff1d(np.arange(n), held_out)
-        scaled = torch.from_numpy((centred / scale).astype(np.float32))
-        weights, history = train(
-            scaled[torch.from_numpy(learned)],
-            scaled[torch.from_numpy(held_out)],
-            self.n_latents,
-            self.k,
-            schedule,
-            generator,
-            progress,
+        held_out, learned = _split(n, generator)
+        wanted = Rows(
+            _as_tensor(rows).to(device),
+            torch.from_numpy(mean.astype(np.float32)).to(device),
+            scale,
+            torch.from_numpy(learned).to(device),
+            torch.from_numpy(held_out).to(device),
         )
-        self.components_: Array = weights.decoder.numpy()
-        self.encoder_: Array = np.ascontiguousarray(weights.encoder.numpy().T)
-        self.encoder_bias_: Array = weights.bias.numpy() * np.float32(scale)
+        kept = None
+        if checkpoint is not None:
+            kept = Checkpoint(Path(checkpoint), self.get_params() | {"rows": _told_by(rows, mean)})
+        with torch.inference_mode(False), torch.no_grad(), _shown(progress) as show:
+            state = train(wanted, dictionary, schedule, generator, show, kept)
+        self.components_: Array = state.best.decoder.cpu().numpy()
+        self.encoder_: Array = np.ascontiguousarray(state.best.encoder.cpu().numpy().T)
+        self.encoder_bias_: Array = state.best.bias.cpu().numpy() * np.float32(scale)
         self.mean_: Array = mean.astype(np.float32)
-        self.validation_rows_: npt.NDArray[np.int64] = held_out.astype(np.int64)
-        self.history_: list[Metrics] = history
-        self.n_iter_ = len(history)
+        self.threshold_: Array | None = None
+        if state.threshold is not None:
+            self.threshold_ = np.full(self.n_latents, state.threshold * scale, dtype=np.float32)
+        self.validation_rows_: npt.NDArray[np.int64] = held_out
+        self.history_: list[Metrics] = state.history
+        self.n_iter_ = len(state.history)
+        self.source_ = source
+        if kept is not None:
+            kept.path.unlink(missing_ok=True)
         return self
 
     def encode(self, X: npt.ArrayLike) -> scipy.sparse.csr_array:
@@ -151,7 +196,8 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Returns
         -------
         scipy.sparse.csr_array [n, n_latents]
-            At most `k` positive numbers a row, in the units of `X`.
+            Positive numbers in the units of `X`: at most `k` a row for "topk", those above
+            `threshold_` otherwise.
 
         Raises
         ------
@@ -164,17 +210,18 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             part.astype(rows.dtype, copy=False)
             for part in (self.encoder_, self.encoder_bias_, self.mean_)
         )
-        values = np.empty((len(rows), self.k), dtype=rows.dtype)
-        latents = np.empty((len(rows), self.k), dtype=np.int64)
+        found = []
         for start in range(0, len(rows), BLOCK):
-            block = slice(start, start + BLOCK)
-            preactivations = (rows[block] - mean) @ encoder + bias
-            codes = top_codes(torch.from_numpy(preactivations), self.k)
-            latents[block], values[block] = codes.latents.numpy(), codes.values.numpy()
-        pointers = np.arange(0, values.size + 1, self.k)
-        sparse = scipy.sparse.csr_array(
-            (values.ravel(), latents.ravel(), pointers), shape=(len(rows), self.n_latents)
-        )
+            scores = torch.from_numpy((rows[start : start + BLOCK] - mean) @ encoder + bias)
+            if self.threshold_ is None:
+                codes = kernels.top_of_each_row(scores, self.k or self.n_latents)
+            else:
+                codes = kernels.above(scores, torch.from_numpy(self.threshold_).to(scores.dtype))
+            parts = (codes.values.relu(), codes.latents, codes.offsets)
+            found.append(
+                scipy.sparse.csr_array(tuple(part.numpy() for part in parts), shape=scores.shape)
+            )
+        sparse = scipy.sparse.vstack(found, format="csr")
         sparse.eliminate_zeros()
         sparse.sort_indices()
         return sparse
@@ -232,13 +279,91 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         """
         return unexplained(checked_rows(self, X, fitting=False), self.decode(self.encode(X)))
 
-    def _checked_schedule(self) -> Schedule:
+    def save(self, folder: str | Path, format: Literal["sae_lens"] = "sae_lens") -> None:  # noqa: A002 - the public surface calls it so
+        """Write the dictionary as SAELens does: ``cfg.json`` and ``sae_weights.safetensors``.
+
+        ``SAE.load_from_disk`` of SAELens reads it, and encodes rows the same; `load` gives back
+        all of it. "batchtopk" and "matryoshka" become SAELens's "jumprelu".
+
+        Parameters
+        ----------
+        folder : str or Path
+            One there is replaced.
+        format : {"sae_lens"}
+
+        Raises
+        ------
+        InputError
+            Unknown format, or the folder cannot be written.
+        """
+        check_is_fitted(self)
+        if format != "sae_lens":
+            raise InputError(f'format must be "sae_lens", not {format!r}')
+        write_sae_lens(Path(folder), self._parts(), self._about())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a dictionary that `save` or SAELens wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+            With ``cfg.json`` and ``sae_weights.safetensors``, of the architecture "topk",
+            "jumprelu" or "standard".
+
+        Raises
+        ------
+        InputError
+            A file is missing or damaged, or the architecture is another.
+        """
+        parts, about = read_sae_lens(Path(folder))
+        n_latents = len(parts.decoder)
+        variant = "topk" if parts.threshold is None else "jumprelu"
+        made_elsewhere = {"n_latents": n_latents, "k": parts.k, "variant": variant}
+        try:
+            loaded = cls(**about.get("params", made_elsewhere))
+            loaded.history_ = about.get("history", [])
+            loaded.source_ = about.get("source")
+            held_out = about.get("validation_rows", [])
+            loaded.validation_rows_ = np.array(held_out, dtype=np.int64)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{folder}: cfg.json is damaged ({error})") from error
+        loaded.components_, loaded.encoder_ = parts.decoder, parts.encoder
+        loaded.encoder_bias_, loaded.mean_ = parts.encoder_bias, parts.mean
+        loaded.threshold_ = parts.threshold
+        loaded.n_iter_ = len(loaded.history_)
+        loaded.n_features_in_ = len(parts.mean)
+        return loaded
+
+    def _parts(self) -> Autoencoder:
+        return Autoencoder(
+            self.encoder_,
+            self.encoder_bias_,
+            self.components_,
+            self.mean_,
+            self.threshold_,
+            self.k if self.threshold_ is None else None,
+        )
+
+    def _about(self) -> dict[str, Any]:
+        """What `load` needs beside the weights, in JSON's types."""
+        return {
+            "params": self.get_params(),
+            "history": self.history_,
+            "validation_rows": self.validation_rows_.tolist(),
+            "source": self.source_,
+        }
+
+    def _checked_dictionary(self) -> Dictionary:
         if self.variant not in VARIANTS:
             known = ", ".join(f'"{name}"' for name in VARIANTS)
-            raise InputError(f"variant {self.variant!r} is not available; available: {known}")
+            raise InputError(f"variant {self.variant!r} cannot be trained; available: {known}")
         n_latents, k = check_count("n_latents", self.n_latents), check_count("k", self.k)
         if k > n_latents:
             raise InputError(f"k={k} latents cannot be active out of n_latents={n_latents}")
+        return Dictionary(n_latents, k, self.variant)
+
+    def _checked_schedule(self) -> Schedule:
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         return Schedule(
@@ -263,3 +388,64 @@ def unexplained(rows: Array, reconstruction: Array) -> float:
     error = np.square(rows - reconstruction).sum(dtype=np.float64)
     variance = np.square(rows - rows.mean(axis=0, dtype=np.float64)).sum(dtype=np.float64)
     return float(error / variance) if variance > 0 else float("nan")
+
+
+def held_out_rows(n: int, random_state: int) -> npt.NDArray[np.int64]:
+    """Which of `n` rows a training with that seed holds out, in order."""
+    return _split(n, torch.Generator(device="cpu").manual_seed(random_state))[0]
+
+
+def _split(
+    n: int, generator: torch.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to hold out and rows to learn from, both in order."""
+    order = torch.randperm(n, generator=generator, device="cpu").numpy()
+    n_held_out = max(2, round(VALIDATION_SHARE * n))
+    return np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+
+
+def _spread(rows: Array, mean: Array) -> float:
+    """Root mean square distance of rows from their mean; 0 where it is rounding."""
+    centre = mean.astype(rows.dtype)
+    total = 0.0
+    for part in blocks(len(rows), rows.shape[1], rows.itemsize):
+        centred = rows[part] - centre
+        total += float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
+    rounding = float(np.finfo(rows.dtype).eps) * float(np.linalg.norm(mean))
+    spread = float(np.sqrt(total / len(rows)))
+    return spread if spread > rounding else 0.0
+
+
+def _as_tensor(rows: Array) -> torch.Tensor:
+    """`rows`, as a rule without a copy; they may be read-only, and nothing writes to them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(rows))
+
+
+def _told_by(rows: Array, mean: Array) -> str:
+    """Digest by which rows are known again: shape, type, mean, first and last."""
+    digest = hashlib.sha256(f"{rows.shape} {rows.dtype.str}".encode())
+    for part in (mean, rows[0], rows[-1]):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
+    """The progress that was asked for as a callable, or None."""
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    if not progress:
+        yield None
+        return
+    with tqdm(desc="sparse autoencoder", unit="epoch") as bar:
+
+        def move(epoch: int, max_epochs: int, metrics: Metrics) -> None:
+            bar.total = max_epochs
+            shares = f"{metrics['val_fvu']:.3f}", f"{metrics['dead_share']:.1%}"
+            bar.set_postfix(FVU=shares[0], L0=f"{metrics['l0']:.1f}", dead=shares[1])
+            bar.update(epoch - bar.n)
+
+        yield move

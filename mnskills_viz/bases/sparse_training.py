@@ -1,19 +1,24 @@
-"""The training of a TopK sparse autoencoder: tensors in, weights out.
+"""The training of a sparse autoencoder: rows in, weights out.
 
-Rows come centred and scaled to a mean square length of 1, so that losses are shares of variance
-and one learning rate suits all data. Of `m` latents only `k` are active in a row: all products
-but the encoder's own run over the active ones alone.
+Rows are centred and scaled to a mean square length of 1 on their way in, so that losses are
+shares of variance and one learning rate suits all data. Gradients are written out: each is a
+product over the active latents alone (`sparse_kernels`).
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 
-Metrics = dict[str, float]
+from ..devices import fast_dtype
+from . import sparse_kernels as kernels
+from .sparse_kernels import Codes
+from .sparse_state import Checkpoint, Metrics, State, Weights
+
 Progress = Callable[[int, int, Metrics], object]
 
 # Weight of the dead latents' loss (Gao et al. 2024, "Scaling and evaluating sparse autoencoders").
@@ -31,6 +36,15 @@ START_NOISE = 0.5
 
 # An epoch counts as better when it takes this share off the best validation loss.
 MIN_GAIN = 1e-3
+
+# Shares of the dictionary that have to explain rows by themselves, in a Matryoshka dictionary.
+NESTED_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+
+# Training rows that the threshold of a BatchTopK dictionary is found on after each epoch.
+THRESHOLD_ROWS = 4096
+
+# Rows encoded at a time: their scores take 40 MB at 2,304 latents.
+BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,247 +68,256 @@ class Schedule:
     batch_size: int
     learning_rate: float
 
-
-class Weights(NamedTuple):
-    """The autoencoder of scaled rows."""
-
-    encoder: torch.Tensor
-    """[m, d] one row a latent."""
-    bias: torch.Tensor
-    """[m] of the encoder."""
-    decoder: torch.Tensor
-    """[m, d] rows of unit length."""
-
-    def copy(self) -> "Weights":
-        """The same numbers, apart from later steps."""
-        return Weights(*(tensor.detach().clone() for tensor in self))
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of one of `steps` steps, from 0."""
+        return self.learning_rate * min(1.0, 2 * (1 - step / steps))
 
 
-class Codes(NamedTuple):
-    """The active latents of rows."""
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """What is trained.
 
-    latents: torch.Tensor
-    """[n, k] int64."""
-    values: torch.Tensor
-    """[n, k], 0 or more."""
+    Attributes
+    ----------
+    n_latents, k : int
+        Latents, and how many are active in a row: at most, or on average over a batch.
+    variant : {"topk", "batchtopk", "matryoshka"}
+        See `SparseAutoencoder`.
+    """
+
+    n_latents: int
+    k: int
+    variant: str
+
+    @property
+    def ends(self) -> list[int]:
+        """Where the nested parts of the dictionary end; one part unless it is Matryoshka."""
+        if self.variant != "matryoshka":
+            return [self.n_latents]
+        return sorted({max(1, round(share * self.n_latents)) for share in NESTED_SHARES})
+
+
+class Rows(NamedTuple):
+    """Rows as they are stored, and how they are centred and scaled on the way in."""
+
+    stored: torch.Tensor
+    """[n, d], any floating type; may be mapped from a file."""
+    mean: torch.Tensor
+    """[d] float32."""
+    scale: float
+    learned: torch.Tensor
+    """[t] int64: rows to learn from."""
+    held_out: torch.Tensor
+    """[v] int64: rows that tell when to stop."""
+
+    def at(self, indices: torch.Tensor) -> torch.Tensor:
+        """Some rows centred and scaled, [len(indices), d] float32."""
+        return (self.stored[indices].float() - self.mean) / self.scale
+
+    def blocks(self, indices: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The same, `BLOCK` at a time."""
+        return (self.at(part) for part in torch.split(indices, BLOCK))
 
 
 def train(
-    rows: torch.Tensor,
-    held_out: torch.Tensor,
-    n_latents: int,
-    k: int,
+    rows: Rows,
+    dictionary: Dictionary,
     schedule: Schedule,
     generator: torch.Generator,
     progress: Progress | None,
-) -> tuple[Weights, list[Metrics]]:
-    """Train on `rows` and keep the epoch that was best on `held_out`.
+    checkpoint: Checkpoint | None,
+) -> State:
+    """Train on ``rows.learned`` and remember the epoch that was best on ``rows.held_out``.
 
     Parameters
     ----------
-    rows, held_out : Tensor [n, d], [v, d] float32
-        Centred, mean square length 1.
-    n_latents, k : int
-        Latents, and how many may be active in a row.
+    rows : Rows
+    dictionary : Dictionary
     schedule : Schedule
-        How long and how fast.
     generator : torch.Generator
-        Where all chance comes from.
+        Where all chance comes from; on the CPU, so that every device sees the same.
     progress : callable or None
         Receives the epoch from 1, `max_epochs` and the epoch's metrics.
+    checkpoint : Checkpoint or None
+        Where the state is kept now and then, and where to go on from.
 
     Returns
     -------
-    Weights
-        Those of the best epoch.
-    list of dict
-        Per epoch: `epoch`; `train_fvu`, over the epoch's steps, and `val_fvu`, at its end (shares
-        of the rows' mean square); `l0`, active latents a held-out row; `dead_share`, in [0, 1].
+    State
+        Its ``best`` and ``threshold`` are those of the best epoch. Its ``history`` has per epoch:
+        ``epoch``; ``train_fvu``, over the epoch's steps, and ``val_fvu``, at its end (shares of
+        the rows' mean square); ``l0``, active latents a held-out row; ``dead_share``, in [0, 1].
     """
-    with torch.enable_grad():  # whatever the caller has switched off
-        return _train(rows, held_out, n_latents, k, schedule, generator, progress)
+    state = checkpoint.read(generator, rows.mean.device) if checkpoint else None
+    if state is None:
+        state = State.begin(_start(rows, dictionary.n_latents, generator))
+    weights = state.weights
+    optimizer = state.optimizer(schedule.learning_rate)
+    steps_an_epoch = math.ceil(len(rows.learned) / schedule.batch_size)
+    train_square = sum(float(block.square().sum()) for block in rows.blocks(rows.learned))
+    # Always the same rows: chosen without the generator, whose state goes on from a checkpoint.
+    sample = rows.learned[:: math.ceil(len(rows.learned) / THRESHOLD_ROWS)]
+    written = time.monotonic()
 
-
-def top_codes(preactivations: torch.Tensor, k: int) -> Codes:
-    """The `k` largest preactivations [n, m] of each row, those below 0 as 0."""
-    largest = preactivations.topk(k, dim=1)
-    return Codes(largest.indices, largest.values.relu())
-
-
-def _train(
-    rows: torch.Tensor,
-    held_out: torch.Tensor,
-    n_latents: int,
-    k: int,
-    schedule: Schedule,
-    generator: torch.Generator,
-    progress: Progress | None,
-) -> tuple[Weights, list[Metrics]]:
-    weights = _start(rows, n_latents, generator)
-    optimizer = torch.optim.Adam(weights, lr=schedule.learning_rate, fused=True)
-    steps = schedule.max_epochs * math.ceil(len(rows) / schedule.batch_size)
-    falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1.0, 2 * (1 - s / steps)))
-    silent_epochs = rows.new_zeros(n_latents, dtype=torch.int64)
-    train_square = float(rows.square().sum())
-    best, best_loss, epochs_since = weights.copy(), math.inf, 0
-    history: list[Metrics] = []
-
-    for epoch in range(1, schedule.max_epochs + 1):
-        dead = (silent_epochs >= DEAD_AFTER).nonzero()[:, 0]
-        fired = torch.zeros_like(silent_epochs, dtype=torch.bool)
-        square_error = 0.0
-        for batch in _batches(rows, schedule.batch_size, generator):
-            codes, residual = _step(batch, weights, k, dead, optimizer)
-            falling.step()
+    while state.epochs_since < schedule.patience and len(state.history) < schedule.max_epochs:
+        epoch = len(state.history)
+        dead = (state.silent_epochs >= DEAD_AFTER).nonzero()[:, 0]
+        fired = torch.zeros_like(state.silent_epochs, dtype=torch.bool)
+        square_error = torch.zeros((), device=rows.mean.device)
+        order = torch.randperm(len(rows.learned), generator=generator).to(rows.mean.device)
+        for i, part in enumerate(torch.split(order, schedule.batch_size)):
+            rate = schedule.rate(epoch * steps_an_epoch + i, schedule.max_epochs * steps_an_epoch)
+            optimizer.param_groups[0]["lr"] = rate
+            batch = rows.at(rows.learned[part])
+            codes, residual = _set_gradients(batch, weights, dictionary, dead)
+            _step_on_sphere(weights.decoder, optimizer)
             fired[codes.latents[codes.values > 0]] = True
-            square_error += float(residual.square().sum())
-        silent_epochs = torch.where(fired, 0, silent_epochs + 1)
+            square_error += residual.square().sum()
+        state.silent_epochs = torch.where(fired, 0, state.silent_epochs + 1)
 
-        val_fvu, l0 = _validate(held_out, weights, k)
+        threshold = _threshold(rows, sample, weights, dictionary)
+        val_fvu, l0 = _validate(rows, weights, dictionary.k, threshold)
         metrics = {
-            "epoch": float(epoch),
-            "train_fvu": square_error / train_square,
+            "epoch": float(epoch + 1),
+            "train_fvu": float(square_error) / train_square,
             "val_fvu": val_fvu,
             "l0": l0,
-            "dead_share": float((silent_epochs >= DEAD_AFTER).float().mean()),
+            "dead_share": float((state.silent_epochs >= DEAD_AFTER).float().mean()),
         }
-        history.append(metrics)
+        state.note(metrics, threshold, val_fvu < state.best_loss * (1 - MIN_GAIN))
+        if checkpoint and time.monotonic() - written >= checkpoint.seconds:
+            checkpoint.write(state, optimizer, generator)
+            written = time.monotonic()
         if progress is not None:
-            progress(epoch, schedule.max_epochs, metrics)
-        if val_fvu < best_loss * (1 - MIN_GAIN):
-            best, best_loss, epochs_since = weights.copy(), val_fvu, 0
-        else:
-            epochs_since += 1
-            if epochs_since == schedule.patience:
-                break
-    return best, history
+            progress(epoch + 1, schedule.max_epochs, metrics)
+    return state
 
 
-def _start(rows: torch.Tensor, n_latents: int, generator: torch.Generator) -> Weights:
-    """Encoder and decoder alike, at noisy rows: few latents start dead, even when rows are few."""
-    picked = rows[torch.randint(len(rows), (n_latents,), generator=generator, device=rows.device)]
-    noise = F.normalize(torch.randn(picked.shape, generator=generator, device=rows.device), dim=1)
-    lengths = picked.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    decoder = F.normalize(picked / lengths + START_NOISE * noise, dim=1)
-    bias = rows.new_zeros(n_latents)
-    return Weights(*(part.requires_grad_() for part in (decoder.clone(), bias, decoder)))
+def scores(rows: torch.Tensor, weights: Weights) -> torch.Tensor:
+    """What each latent makes of each row before the few are chosen: [n, m] float32.
 
-
-def _batches(rows: torch.Tensor, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    order = torch.randperm(len(rows), generator=generator, device=rows.device)
-    for start in range(0, len(rows), size):
-        yield rows[order[start : start + size]]
-
-
-def _step(
-    batch: torch.Tensor,
-    weights: Weights,
-    k: int,
-    dead: torch.Tensor,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[Codes, torch.Tensor]:
-    """One step of Adam; the batch's codes and residual [b, d] before it."""
-    with torch.no_grad():
-        preactivations = torch.addmm(weights.bias, batch, weights.encoder.T)
-    codes = _differentiable_codes(batch, weights, preactivations, None, k)
-    residual = batch - _decode(codes, weights.decoder)
-    loss = residual.square().sum(dim=1).mean()
-    if len(dead):
-        # The dead latents learn to explain what the live ones leave, as a share of it.
-        left = residual.detach()
-        revived = _differentiable_codes(
-            batch, weights, preactivations, dead, min(AUX_ACTIVE * k, len(dead))
-        )
-        error = (left - _decode(revived, weights.decoder)).square().sum()
-        loss = loss + AUX_WEIGHT * error / left.square().sum().clamp_min(1e-12)
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    _keep_unit_length(weights.decoder, optimizer)
-    return codes, residual.detach()
-
-
-def _keep_unit_length(decoder: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Step with the decoder's gradient along the sphere, then back onto the sphere."""
-    with torch.no_grad():
-        if decoder.grad is not None:
-            radial = (decoder.grad * decoder).sum(dim=1, keepdim=True)
-            decoder.grad.addcmul_(radial, decoder, value=-1)
-        optimizer.step()
-        decoder.div_(decoder.norm(dim=1, keepdim=True))
-
-
-def _validate(held_out: torch.Tensor, weights: Weights, k: int) -> tuple[float, float]:
-    """FVU and active latents a row."""
-    with torch.no_grad():
-        codes = top_codes(torch.addmm(weights.bias, held_out, weights.encoder.T), k)
-        error = (held_out - _decode(codes, weights.decoder)).square().sum()
-        fvu = error / held_out.square().sum().clamp_min(1e-12)
-        l0 = (codes.values > 0).sum() / len(held_out)
-    return float(fvu), float(l0)
-
-
-def _decode(codes: Codes, decoder: torch.Tensor) -> torch.Tensor:
-    """Sum of the active decoder rows, [n, d]."""
-    return F.embedding_bag(codes.latents, decoder, per_sample_weights=codes.values, mode="sum")
-
-
-def _differentiable_codes(
-    batch: torch.Tensor,
-    weights: Weights,
-    preactivations: torch.Tensor,
-    among: torch.Tensor | None,
-    k: int,
-) -> Codes:
-    """`top_codes` of all latents or `among` some, that pass gradients on to the encoder."""
-    with torch.no_grad():
-        if among is None:
-            latents = preactivations.topk(k, dim=1).indices
-        else:
-            latents = among[preactivations[:, among].topk(k, dim=1).indices]
-        chosen = preactivations.gather(1, latents)
-    values = _ActiveValues.apply(  # type: ignore[no-untyped-call]
-        batch, weights.encoder, weights.bias, latents, chosen
-    )
-    return Codes(latents, values)
-
-
-class _ActiveValues(torch.autograd.Function):
-    """`relu` of chosen preactivations, with the encoder's gradient from the chosen ones alone.
-
-    The ordinary way back through the product would multiply a matrix [n, m] of which all but k
-    numbers a row are zero: at 16 of 2,304 that is four fifths of the whole step.
+    Computed in bfloat16 where that is faster. It only has to tell which latents are largest: the
+    values of the chosen are computed again in float32.
     """
+    dtype = fast_dtype(rows.device)
+    if dtype == torch.float32:
+        return torch.addmm(weights.bias, rows, weights.encoder.T)
+    found = torch.addmm(weights.bias.to(dtype), rows.to(dtype), weights.encoder.to(dtype).T)
+    return found.float()
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        batch: torch.Tensor,
-        encoder: torch.Tensor,
-        bias: torch.Tensor,
-        latents: torch.Tensor,
-        chosen: torch.Tensor,
-    ) -> torch.Tensor:
-        values = chosen.relu()
-        ctx.save_for_backward(batch, latents, values)
-        ctx.n_latents = len(encoder)
-        return values
 
-    @staticmethod
-    def backward(
-        ctx: Any, *gradients: torch.Tensor
-    ) -> tuple[None, torch.Tensor, torch.Tensor, None, None]:
-        batch, latents, values = ctx.saved_tensors
-        flowing = (gradients[0] * (values > 0)).reshape(-1)
-        # For each latent the sum over its rows: a bag of rows a latent, sorted by latent.
-        flat = latents.reshape(-1)
-        order = flat.argsort(stable=True)
-        counts = torch.bincount(flat, minlength=ctx.n_latents)
-        encoder_gradient = F.embedding_bag(
-            order // latents.shape[1],
-            batch,
-            offsets=counts.cumsum(0) - counts,
-            per_sample_weights=flowing[order],
-            mode="sum",
+def active(found: torch.Tensor, dictionary: Dictionary) -> Codes:
+    """The active latents of a batch by their `scores` [b, m]."""
+    if dictionary.variant == "topk":
+        return kernels.top_of_each_row(found, dictionary.k)
+    return kernels.top_of_all_rows(found, dictionary.k * len(found))
+
+
+def _start(rows: Rows, n_latents: int, generator: torch.Generator) -> Weights:
+    """Encoder and decoder alike, at noisy rows: few latents start dead, even when rows are few."""
+    picked = torch.randint(len(rows.learned), (n_latents,), generator=generator)
+    noise = torch.randn(n_latents, len(rows.mean), generator=generator).to(rows.mean.device)
+    directions = rows.at(rows.learned[picked.to(rows.mean.device)])
+    decoder = F.normalize(F.normalize(directions, dim=1) + START_NOISE * F.normalize(noise, dim=1))
+    return Weights(decoder.clone(), rows.mean.new_zeros(n_latents), decoder)
+
+
+def _set_gradients(
+    batch: torch.Tensor, weights: Weights, dictionary: Dictionary, dead: torch.Tensor
+) -> tuple[Codes, torch.Tensor]:
+    """Put the loss's gradients where Adam looks; the batch's codes and residual [b, d].
+
+    The loss is the mean square length of what the dictionary leaves of a row (for a Matryoshka
+    dictionary the mean over its nested parts), and for the dead latents the share that they leave
+    of that.
+    """
+    found = scores(batch, weights)
+    codes = _exact(active(found, dictionary), batch, weights)
+    ends = torch.tensor(dictionary.ends, device=batch.device)
+    grouped = kernels.by_group(codes, ends) if len(ends) > 1 else codes
+    parts = kernels.decode(grouped, weights.decoder).view(len(ends), *batch.shape)
+    residuals = batch - parts.cumsum(dim=0)  # after each nested part
+    # A latent has a share in the residual of its own part and of all that hold it.
+    pulls = residuals.flip(0).cumsum(dim=0).flip(0) / len(ends)
+    gradients = _gradients(
+        grouped, pulls.flatten(0, 1), batch.repeat(len(ends), 1), weights, -2 / len(batch)
+    )
+    residual = residuals[-1]
+    if len(dead):
+        among = kernels.top_of_each_row(found[:, dead], min(AUX_ACTIVE * dictionary.k, len(dead)))
+        revived = _exact(among._replace(latents=dead[among.latents]), batch, weights)
+        left = residual - kernels.decode(revived, weights.decoder)
+        share = -2 * AUX_WEIGHT / float(residual.square().sum().clamp_min(1e-12))
+        more = _gradients(revived, left, batch, weights, share)
+        gradients = Weights(*(a + b for a, b in zip(gradients, more, strict=True)))
+    for part, gradient in zip(weights, gradients, strict=True):
+        part.grad = gradient
+    return codes, residual
+
+
+def _exact(codes: Codes, batch: torch.Tensor, weights: Weights) -> Codes:
+    """The same latents with their values in float32, those below 0 as 0."""
+    values = kernels.products(codes, batch, weights.encoder) + weights.bias[codes.latents]
+    return codes.with_values(values.relu())
+
+
+def _gradients(
+    codes: Codes, residual: torch.Tensor, batch: torch.Tensor, weights: Weights, factor: float
+) -> Weights:
+    """Gradients of ``-factor / 2 * |batch - decode(codes)|^2``, with `residual` the difference."""
+    n_latents = len(weights.bias)
+    flowing = factor * kernels.products(codes, residual, weights.decoder) * (codes.values > 0)
+    into = codes.with_values(flowing)
+    bias = torch.zeros_like(weights.bias).index_add_(0, codes.latents, flowing)
+    return Weights(
+        kernels.sum_by_latent(into, batch, n_latents),
+        bias,
+        kernels.sum_by_latent(codes, residual, n_latents) * factor,
+    )
+
+
+def _step_on_sphere(decoder: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Step with the decoder's gradient along the sphere, then back onto the sphere."""
+    gradient = decoder.grad
+    assert gradient is not None  # noqa: S101 - set just before
+    radial = (gradient * decoder).sum(dim=1, keepdim=True)
+    gradient.addcmul_(radial, decoder, value=-1)
+    optimizer.step()
+    decoder.div_(decoder.norm(dim=1, keepdim=True))
+
+
+def _threshold(
+    rows: Rows, sample: torch.Tensor, weights: Weights, dictionary: Dictionary
+) -> float | None:
+    """Score above which `k` latents a row of the sample are active on average; None for TopK.
+
+    A row's codes must not depend on the rows that it is encoded with (Bussmann et al. 2024,
+    "BatchTopK sparse autoencoders", who average the smallest active score over training instead).
+    """
+    if dictionary.variant == "topk":
+        return None
+    count = dictionary.k * len(sample)
+    largest = torch.empty(0, device=rows.mean.device)
+    for block in rows.blocks(sample):
+        found = torch.addmm(weights.bias, block, weights.encoder.T).reshape(-1)
+        candidates = torch.cat([largest, found])
+        kept = min(count + 1, len(candidates))
+        largest = kernels.top_of_all_rows(candidates[None], kept).values
+    return max(0.0, float(largest.min()))
+
+
+def _validate(rows: Rows, weights: Weights, k: int, threshold: float | None) -> tuple[float, float]:
+    """FVU and active latents a row, of the rows held out."""
+    error = square = n_active = 0.0
+    for block in rows.blocks(rows.held_out):
+        found = torch.addmm(weights.bias, block, weights.encoder.T)
+        codes = (
+            kernels.top_of_each_row(found, k)
+            if threshold is None
+            else kernels.above(found, torch.tensor(threshold, device=found.device))
         )
-        bias_gradient = batch.new_zeros(ctx.n_latents).index_add_(0, flat, flowing)
-        return None, encoder_gradient, bias_gradient, None, None
+        codes = codes.with_values(codes.values.relu())
+        error += float((block - kernels.decode(codes, weights.decoder)).square().sum())
+        square += float(block.square().sum())
+        n_active += float((codes.values > 0).sum())
+    return error / max(square, 1e-12), n_active / len(rows.held_out)

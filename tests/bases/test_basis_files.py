@@ -67,19 +67,17 @@ def test_the_dictionary_comes_back_with_its_basis(tmp_path):
 def test_fitting_and_saving_again_gives_the_same_bytes(which, tmp_path):
     for name in ("first", "second"):
         bases()[which].fit(rows(), source=SOURCE).save(tmp_path / name)
-    for file in ("basis.safetensors", "basis.json"):
-        first, second = (tmp_path / name / file for name in ("first", "second"))
-        assert first.read_bytes() == second.read_bytes()
-    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == [
-        "basis.json",
-        "basis.safetensors",
-    ]
+    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert files[:2] == ["basis.json", "basis.safetensors"]
+    assert files[2:] == (["cfg.json", "sae_weights.safetensors"] if which == 2 else [])
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
 def test_saving_a_loaded_basis_gives_the_same_bytes(tmp_path):
     bases()[2].fit(rows(), source=SOURCE).save(tmp_path / "first")
     load_basis(tmp_path / "first").save(tmp_path / "second")
-    for file in ("basis.safetensors", "basis.json"):
+    for file in ("basis.safetensors", "basis.json", "cfg.json", "sae_weights.safetensors"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 from mnskills_viz.bases import sparse_training
-from mnskills_viz.bases.sae import SAEBasis, SparseAutoencoder, strongest_directions
+from mnskills_viz.bases.sae import SAEBasis, strongest_directions
+from mnskills_viz.bases.sparse_autoencoder import SparseAutoencoder, unexplained
+from mnskills_viz.bases.sparse_state import Checkpoint
 from mnskills_viz.errors import InputError
 
 
@@ -40,6 +43,8 @@ def sae(world):
     "estimator",
     [
         SparseAutoencoder(n_latents=12, k=3, max_epochs=3),
+        SparseAutoencoder(n_latents=12, k=3, max_epochs=3, variant="batchtopk"),
+        SparseAutoencoder(n_latents=12, k=3, max_epochs=3, variant="matryoshka"),
         SAEBasis(n_axes=3, n_latents=12, k=3, max_epochs=3),
     ],
 )
@@ -53,6 +58,34 @@ def test_the_planted_directions_are_found(world, sae):
     held_out, first = sae.validation_rows_, sae.history_[0]
     assert len(held_out) == 400
     assert sae.fvu(rows[held_out]) < 0.1 < first["val_fvu"]
+
+
+@pytest.mark.parametrize("variant", ["batchtopk", "matryoshka"])
+def test_a_batch_shares_its_active_latents_out(world, variant):
+    rows, true = world
+    sae = SparseAutoencoder(n_latents=192, k=4, variant=variant).fit(rows)
+    assert np.abs(true @ sae.components_.T).max(axis=1).mean() > 0.9
+    assert sae.fvu(rows[sae.validation_rows_]) < 0.15
+    codes = sae.encode(rows)
+    active = np.diff(codes.indptr)
+    assert active.mean() == pytest.approx(4, rel=0.05)
+    assert active.min() < 4 < active.max()
+    scores = (rows - sae.mean_) @ sae.encoder_ + sae.encoder_bias_
+    expected = np.where(scores > sae.threshold_, np.maximum(scores, 0), 0)
+    np.testing.assert_allclose(codes.toarray(), expected, atol=1e-3)
+    # a row's codes do not depend on the rows beside it
+    np.testing.assert_allclose(sae.encode(rows[:1]).toarray(), codes[:1].toarray(), atol=1e-4)
+
+
+def test_the_first_part_of_a_matryoshka_dictionary_stands_by_itself(world):
+    rows, _ = world
+    left = {}
+    for variant in ("batchtopk", "matryoshka"):
+        sae = SparseAutoencoder(n_latents=192, k=4, variant=variant, max_epochs=15).fit(rows)
+        codes = sae.encode(rows).toarray()
+        codes[:, 48:] = 0
+        left[variant] = unexplained(rows, sae.decode(codes))
+    assert left["matryoshka"] < 0.9 * left["batchtopk"]
 
 
 def test_history_tells_each_epoch(sae):
@@ -102,9 +135,10 @@ def test_the_same_seed_gives_the_same_arrays_and_leaves_global_chance_alone():
     assert not np.allclose(first.components_, other.components_)
 
 
-def test_training_does_not_mind_that_gradients_are_off():
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_training_does_not_mind_that_gradients_are_off(off):
     rows, _ = planted(60, 16, 24, 3)
-    with torch.no_grad():
+    with off():
         inside = SparseAutoencoder(n_latents=30, k=3, max_epochs=3).fit(rows)
     outside = SparseAutoencoder(n_latents=30, k=3, max_epochs=3).fit(rows)
     np.testing.assert_array_equal(inside.components_, outside.components_)
@@ -162,6 +196,79 @@ def test_the_auxiliary_loss_revives_dead_latents(world, monkeypatch):
     assert revived[-1] < 0.2
 
 
+class Killed(BaseException):
+    """Stands for kill -9: nothing in between may catch it."""
+
+
+@pytest.mark.parametrize("variant", ["topk", "matryoshka"])
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_killed_and_resumed_it_is_the_same_dictionary(variant, epoch, tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))  # after every epoch
+    rows, _ = planted(120, 16, 24, 3)
+    sae = SparseAutoencoder(n_latents=40, k=3, variant=variant, max_epochs=6, patience=9)
+    expected = clone(sae).fit(rows)
+    file = tmp_path / "checkpoint.safetensors"
+
+    def kill(at: int, *_: object) -> None:
+        if at == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        clone(sae).fit(rows, progress=kill, checkpoint=file)
+    assert file.exists()
+    heard = []
+    sae.fit(rows, progress=lambda at, *_: heard.append(at), checkpoint=file)
+    assert heard == list(range(epoch + 1, 7))
+    assert not file.exists()
+    assert sae.history_ == expected.history_
+    for name in ("components_", "encoder_", "encoder_bias_", "threshold_"):
+        np.testing.assert_array_equal(getattr(sae, name), getattr(expected, name))
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))
+    rows, _ = planted(120, 16, 24, 3)
+    file = tmp_path / "checkpoint.safetensors"
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        SparseAutoencoder(n_latents=40, k=3).fit(rows, progress=kill, checkpoint=file)
+    for params, X, said in (
+        ({"n_latents": 40, "k": 4}, rows, r"other k\)"),
+        ({"n_latents": 40, "k": 3}, rows[::-1], r"other rows\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            SparseAutoencoder(**params).fit(X, checkpoint=file)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        SparseAutoencoder(n_latents=40, k=3).fit(rows, checkpoint=file)
+
+
+def test_rows_may_be_a_file_mapped_to_memory_or_a_tensor(tmp_path):
+    rows, _ = planted(120, 16, 24, 3)
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    first, second, third = (
+        SparseAutoencoder(n_latents=30, k=3, max_epochs=3).fit(X)
+        for X in (rows, mapped, torch.from_numpy(rows))
+    )
+    np.testing.assert_array_equal(first.components_, second.components_)
+    np.testing.assert_array_equal(first.components_, third.components_)
+
+
+@pytest.mark.filterwarnings("ignore:the dictionary is not better")
+def test_axes_may_come_from_a_dictionary_that_is_there_already(world, sae):
+    rows, _ = world
+    basis = SAEBasis(n_axes=6).fit(rows, dictionary=sae)
+    assert basis.dictionary_ is sae
+    trained = SAEBasis(n_axes=6, n_latents=192, k=4).fit(rows)
+    np.testing.assert_allclose(basis.components_, trained.components_, atol=1e-6)
+    with pytest.raises(InputError, match="the dictionary is of width 64, X of 10"):
+        SAEBasis().fit(rows[:, :10], dictionary=sae)
+
+
 @pytest.mark.parametrize("method", ["lowdin", "qr"])
 def test_axes_are_orthonormal_and_point_with_their_latents(world, method):
     rows, _ = world
@@ -214,7 +321,10 @@ def test_fewer_rows_than_latents_still_train():
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"variant": "jump"}, "variant 'jump' is not available; available: \"topk\""),
+        (
+            {"variant": "jumprelu"},
+            'variant \'jumprelu\' cannot be trained; available: "topk", "batchtopk", "matryoshka"',
+        ),
         ({"n_latents": 8, "k": 9}, "k=9 latents cannot be active out of n_latents=8"),
         ({"k": 0}, "k must be an integer of 1 or more, got 0"),
         ({"max_epochs": 0}, "max_epochs must be an integer of 1 or more"),
