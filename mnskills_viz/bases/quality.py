@@ -1,23 +1,33 @@
-"""How good each axis of a basis is, as one table."""
+"""How good a basis and each of its axes are, and what chance would score."""
 
-import warnings
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import mutual_info_score
 
 from ..errors import InputError
-from .basis import Array, Basis
-from .pca import PCABasis, skewness
+from .active_subspace import gradient_share
+from .basis import Array, Basis, check_count, checked_rows
+from .confounds import Evidence, HasDirections, Known, figures
+from .pca import skewness
+from .scatter import mean_of, total_variance
+from .stability import DRAWS, random_frame, recurrence
 
-# Deciles: fine enough to see a skewed axis, coarse enough for a few hundred rows.
-BINS = 10
+MOST_ROWS = 5000
+"""All but variance and skewness is judged on this many rows, drawn by seed from longer data.
 
-Indices = npt.NDArray[np.intp]
+It bounds the time, and errs to the strict side: axes of fewer rows recur less, and chance does
+more.
+"""
+
+MOST_NUMBERS = 40_000_000
+"""And on fewer rows still if they are wide: 2,300 of 30 layers of width 576 side by side."""
+
+LEVEL = 0.05
+"""How often chance may look like something."""
 
 
 def quality(
@@ -25,6 +35,11 @@ def quality(
     X: npt.ArrayLike,
     categories: Sequence[Any] | None = None,
     lengths: npt.ArrayLike | None = None,
+    templates: Sequence[Any] | None = None,
+    texts: Sequence[str] | None = None,
+    gradients: npt.ArrayLike | None = None,
+    dictionary: HasDirections | None = None,
+    random_state: int = 0,
 ) -> pd.DataFrame:
     """One row an axis: what it holds, whether it recurs, what it may be in disguise.
 
@@ -38,110 +53,237 @@ def quality(
         The human taxonomy's word for each row; rows without one (None, NaN) are left out.
     lengths : array-like [n], optional
         Tokens in each row's text.
+    templates : sequence of length n, optional
+        What the text was made from; rows without one (None, NaN) are left out.
+    texts : sequence of str of length n, optional
+        The texts themselves.
+    gradients : array-like [g, d], optional
+        Of something the model does, one an example; see `mnskills_viz.gradients`.
+    dictionary : SparseAutoencoder or anything with ``components_`` [m, d], optional
+        Default: that of the basis, if it has one.
+    random_state : int, default 0
+        Seed of halves, resamples and controls.
 
     Returns
     -------
     DataFrame
+        Columns in brackets need the argument of that name. ``attrs["summary"]`` holds `summary`.
+
         axis : number of the axis, from 0.
         variance : share of the total variance of `X` that it holds, in [0, 1].
         skewness : third standardised moment of its coordinate.
-        stability : in [0, 1]. The basis is refitted on two random halves of `X`, the axes of
-        one half are assigned to those of the other by largest |cosine| (Hungarian), and each
-        axis of the basis takes the |cosine| of the half's axis assigned to it. Only for PCA;
-        NaN for a random basis, which would find itself again, and for a SAE, whose refit is dear.
+        stability, bootstrap_low, stability_null : see `Recurrence`; only for PCA, NaN for others.
+        redundancy : largest |correlation| of its coordinate with another axis's; 0 between the
+        axes of a PCA on its own rows, above it for others.
         max_offdiag_cosine : largest |cosine| with another axis: rounding, if it is orthonormal.
-        length_r2 : with `lengths`, R2 of the coordinate on the length.
-        mutual_information : with `categories`, nats between category and decile of the
-        coordinate, less the bias of a finite table, ``(rows - 1) (columns - 1) / 2n``
-        (Miller 1955), not below 0.
+        length_r2 [lengths] : squared correlation of the coordinate with the length.
+        template_r2 [templates] : share of the coordinate's variance between templates, adjusted
+        for their number; see `share_between`.
+        token_r2 [texts] : share of the coordinate that a ridge regression on a bag of words
+        predicts in rows left out; see `share_predicted`.
+        mutual_information [categories] : nats between category and decile of the coordinate, less
+        the bias of a finite table; see `mutual_information`.
+        latent, latent_cosine [dictionary] : the latent of largest |cosine|, and that |cosine|.
+        gradient_share [gradients] : ``sum <g, q>^2 / sum |g|^2``.
+        FIGURE_null, for each of the last six : what the best axis of a control basis reaches by
+        chance, the larger of the two in `nulls`.
 
     Raises
     ------
     InputError
-        Rows do not fit the basis or are all equal, or categories or lengths are not one a row.
+        Rows do not fit the basis or are all equal, or what goes with them does not fit them.
     """
-    coordinates = basis.transform(X)
-    rows = np.asarray(X)
-    total = rows.var(axis=0, dtype=np.float64).sum()
-    if total == 0:
-        raise InputError(f"all {len(rows)} rows are equal: give rows that vary")
-    table = pd.DataFrame(
-        {
-            "axis": np.arange(basis.n_axes_),
-            "variance": coordinates.var(axis=0, dtype=np.float64) / total,
-            "skewness": skewness(coordinates),
-            "stability": _split_half_stability(basis, rows),
-            "max_offdiag_cosine": _largest_cosine_with_another(basis.components_),
-        }
-    )
-    if lengths is not None:
-        values = np.asarray(lengths, dtype=np.float64)
-        _check_one_a_row("lengths", len(values), len(rows))
-        table["length_r2"] = _r2(coordinates, values)
-    if categories is not None:
-        _check_one_a_row("categories", len(categories), len(rows))
-        codes, _ = pd.factorize(np.array(categories, dtype=object))
-        table["mutual_information"] = _mutual_information(coordinates, codes)
+    known: Known = {
+        "categories": categories,
+        "lengths": lengths,
+        "templates": templates,
+        "texts": texts,
+        "gradients": gradients,
+        "dictionary": dictionary,
+    }
+    coordinates, rows = basis.transform(X), checked_rows(basis, X, fitting=False)
+    total = _total_variance(rows)
+    chosen = _sample(rows, random_state)
+    judged, evidence = rows[chosen], _evidence(basis, rows, chosen, known)
+    found = recurrence(basis, judged, random_state)
+    columns: dict[str, Any] = {
+        "axis": np.arange(basis.n_axes_),
+        "variance": coordinates.var(axis=0, dtype=np.float64) / total,
+        "skewness": skewness(rows, basis.components_),
+        "stability": found.stability,
+        "bootstrap_low": found.bootstrap_low,
+        "stability_null": found.stability_null,
+        "redundancy": _largest_with_another(_correlations(coordinates[chosen])),
+        "max_offdiag_cosine": _largest_with_another(basis.components_ @ basis.components_.T),
+    }
+    columns |= figures(basis.components_, coordinates[chosen], evidence)
+    if evidence.latents is not None:
+        columns["latent"] = np.abs(basis.components_ @ evidence.latents.T).argmax(axis=1)
+    chance = _nulls(basis, judged, evidence, random_state, DRAWS)
+    for figure, of_both in chance.groupby("figure", sort=False):
+        columns[f"{figure}_null"] = of_both["best_axis"].max()
+    table = pd.DataFrame(columns)
+    table.attrs["summary"] = summary(basis, X, gradients)
     return table
 
 
-def _check_one_a_row(name: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise InputError(f"{name} must be one a row: {found} for {expected} rows")
+def summary(
+    basis: Basis, X: npt.ArrayLike, gradients: npt.ArrayLike | None = None
+) -> dict[str, float]:
+    """How good the basis is as a whole.
+
+    Parameters
+    ----------
+    basis, X, gradients
+        As for `quality`.
+
+    Returns
+    -------
+    dict of str to float
+        explained_variance : share of the variance of `X` on all axes together.
+        fvu : fraction of variance unexplained, ``|x - q'q(x - mean) - mean|^2`` over that about
+        the mean of `X`; 1 less `explained_variance` where `X` is what the basis was fitted on.
+        orthogonality_error : largest entry of ``|Q Q' - I|``.
+        gradient_share : with gradients, their share on all axes together.
+        dictionary_fvu, dictionary_l0, dictionary_dead_share : of a basis with a dictionary, on
+        `X`: its own fraction of variance unexplained, mean number of active latents a row, and
+        share of latents that no row activates.
+
+    Raises
+    ------
+    InputError
+        Rows or gradients do not fit the basis.
+    """
+    coordinates, rows = basis.transform(X), checked_rows(basis, X, fitting=False)
+    axes, total = basis.components_, _total_variance(rows)
+    found = {
+        "explained_variance": coordinates.var(axis=0, dtype=np.float64).sum() / total,
+        "fvu": (_mean_square(rows - basis.mean_) - _mean_square(coordinates)) / total,
+        "orthogonality_error": np.abs(axes @ axes.T - np.eye(len(axes))).max(),
+    }
+    if gradients is not None:
+        found["gradient_share"] = gradient_share(axes, gradients).sum()
+    dictionary = getattr(basis, "dictionary_", None)
+    if dictionary is not None:
+        active = dictionary.encode(rows) != 0
+        found["dictionary_fvu"] = dictionary.fvu(rows)
+        found["dictionary_l0"] = active.sum() / len(rows)
+        found["dictionary_dead_share"] = (np.asarray(active.sum(axis=0)) == 0).mean()
+    return {name: float(value) for name, value in found.items()}
 
 
-def _split_half_stability(basis: Basis, rows: npt.NDArray[Any]) -> Array:
-    if not isinstance(basis, PCABasis) or len(rows) < 4:
-        return np.full(basis.n_axes_, np.nan)
-    order = np.random.default_rng(0).permutation(len(rows))
-    middle = len(rows) // 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a half may have a lower rank
-        halves = [
-            PCABasis(n_axes=basis.n_axes_).fit(rows[np.sort(half)])
-            for half in (order[:middle], order[middle:])
+def nulls(
+    basis: Basis,
+    X: npt.ArrayLike,
+    random_state: int = 0,
+    draws: int = DRAWS,
+    **known: Unpack[Known],
+) -> pd.DataFrame:
+    """What bases that know nothing score, of the same number of axes.
+
+    Parameters
+    ----------
+    basis, X, random_state
+        As for `quality`.
+    draws : int, default 19
+        Bases to draw of each control. Fewer than 19 reach no 5 % level: their largest is told.
+    **known
+        ``categories lengths templates texts gradients dictionary``, as for `quality`.
+
+    Returns
+    -------
+    DataFrame
+        figure : column of `quality`, for what is given. For stability see `Recurrence`.
+        control : "random": orthonormal directions drawn from the whole space. "rotation": the
+        axes of the basis rotated at random among themselves; none for a single axis.
+        one_axis : 95 % point over all axes drawn. It describes an axis chosen beforehand: of 32
+        axes that know nothing one or two exceed it.
+        best_axis : 5 % level of the best axis of a basis. For claims: one looks at all axes, and
+        speaks of the best.
+
+    Raises
+    ------
+    InputError
+        As `quality`; `draws` below 1.
+    """
+    check_count("draws", draws)
+    rows = checked_rows(basis, X, fitting=False)
+    chosen = _sample(rows, random_state)
+    return _nulls(basis, rows[chosen], _evidence(basis, rows, chosen, known), random_state, draws)
+
+
+def _nulls(
+    basis: Basis, rows: Array, evidence: Evidence, random_state: int, draws: int
+) -> pd.DataFrame:
+    k, d = basis.components_.shape
+    generator = np.random.default_rng(random_state)
+    centred = rows - basis.mean_.astype(rows.dtype)
+    inside = centred @ basis.components_.T.astype(rows.dtype)
+    found: list[dict[str, Any]] = []
+    for _ in range(draws):
+        directions = random_frame(k, d, generator).astype(rows.dtype)
+        scores = {"random": figures(directions, centred @ directions.T, evidence)}
+        if k > 1:
+            turn = random_frame(k, k, generator).astype(rows.dtype)
+            turned = figures(turn @ basis.components_, inside @ turn.T, evidence)
+            scores["rotation"] = turned
+        found += [
+            {"figure": figure, "control": control, "scores": values}
+            for control, of_all in scores.items()
+            for figure, values in of_all.items()
         ]
-    first, second = (half.components_ for half in halves)
-    # Half against half: each half is a part of the whole fit, and flatters it.
-    between = np.zeros(len(first))
-    mine, _, cosines = _matched(first, second)
-    between[mine] = cosines
-    stability = np.zeros(basis.n_axes_)
-    axes, halfs, _ = _matched(basis.components_, first)
-    stability[axes] = between[halfs]
-    return stability
+    # The order statistic that one more draw exceeds in 5 %: of 19 the largest.
+    rank = min(draws, math.ceil((1 - LEVEL) * (draws + 1)))
+    table = [
+        {
+            "figure": figure,
+            "control": control,
+            "one_axis": float(np.quantile(np.concatenate(list(drawn)), 1 - LEVEL)),
+            "best_axis": float(np.sort([scores.max() for scores in drawn])[rank - 1]),
+        }
+        for (figure, control), drawn in pd.DataFrame(
+            found, columns=["figure", "control", "scores"]
+        ).groupby(["figure", "control"], sort=False)["scores"]
+    ]
+    return pd.DataFrame(table, columns=["figure", "control", "one_axis", "best_axis"])
 
 
-def _matched(axes: Array, others: Array) -> tuple[Indices, Indices, Array]:
-    """Pairs of one axis and one other, and their |cosine|: the assignment of largest total."""
-    cosines = np.abs(axes @ others.T)
-    mine, theirs = linear_sum_assignment(cosines, maximize=True)
-    return mine, theirs, np.minimum(cosines[mine, theirs], 1.0)
+def _sample(rows: Array, random_state: int) -> npt.NDArray[np.int64]:
+    """Which of `rows` [n, d] are judged, in order: all, unless they are many."""
+    n, d = rows.shape
+    most = min(n, MOST_ROWS, MOST_NUMBERS // d)
+    return np.sort(np.random.default_rng(random_state).choice(n, most, replace=False))
 
 
-def _largest_cosine_with_another(axes: Array) -> Array:
-    cosines = np.abs(axes @ axes.T)
-    np.fill_diagonal(cosines, 0.0)
-    largest: Array = cosines.max(axis=1)
-    return largest
+def _evidence(basis: Basis, rows: Array, chosen: npt.NDArray[np.int64], known: Known) -> Evidence:
+    given = known.get("dictionary")
+    own = getattr(basis, "dictionary_", None)
+    return Evidence.of(rows, chosen, known | {"dictionary": own if given is None else given})
 
 
-def _r2(coordinates: Array, values: Array) -> Array:
-    """Squared correlation of each column with `values`; NaN where either does not vary."""
+def _total_variance(rows: Array) -> float:
+    total = total_variance(rows, mean_of(rows))
+    if total == 0:
+        raise InputError(f"all {len(rows)} rows are equal: give rows that vary")
+    return total
+
+
+def _mean_square(rows: Array) -> float:
+    """Mean squared length of rows, summed in float64."""
+    return float(np.einsum("ij,ij->", rows, rows, dtype=np.float64)) / len(rows)
+
+
+def _correlations(coordinates: Array) -> Array:
     centred = coordinates - coordinates.mean(axis=0, dtype=np.float64)
-    about = values - values.mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        explained: Array = (about @ centred) ** 2 / ((centred**2).sum(axis=0) * (about @ about))
-    return explained
+    lengths = np.linalg.norm(centred, axis=0)
+    units = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    correlations: Array = np.clip(units.T @ units, -1.0, 1.0)
+    return correlations
 
 
-def _mutual_information(coordinates: Array, codes: npt.NDArray[np.int64]) -> Array:
-    known = codes >= 0
-    codes, coordinates = codes[known], coordinates[known]
-    if len(codes) == 0:
-        return np.full(coordinates.shape[1], np.nan)
-    ranks = coordinates.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
-    bins = ranks * BINS // len(codes)
-    found = np.array([mutual_info_score(codes, column) for column in bins.T])
-    cells = (len(np.unique(codes)) - 1) * (len(np.unique(bins)) - 1)
-    return np.maximum(found - cells / (2 * len(codes)), 0.0)
+def _largest_with_another(products: Array) -> Array:
+    """Largest |entry| [k] in each row of [k, k] off the diagonal; 0 for a single axis."""
+    others = np.abs(products)
+    np.fill_diagonal(others, 0.0)
+    largest: Array = others.max(axis=1)
+    return largest
