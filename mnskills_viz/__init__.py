@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from .activations.moments import Moments
     from .activations.rows import Activations
     from .activations.statistics import collect_moments
+    from .bases.active_subspace import ActiveSubspaceBasis, gradient_share
     from .bases.basis import load_basis
+    from .bases.layers import compare_layers
     from .bases.orthogonalize import orthogonalize
     from .bases.pca import PCABasis
     from .bases.random import RandomBasis
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("mnskills_viz")
 
 _HOMES = {
+    "ActiveSubspaceBasis": "bases.active_subspace",
     "Activations": "activations.rows",
     "Corpus": "corpus",
     "Example": "corpus",
@@ -52,9 +55,11 @@ _HOMES = {
     "Study": "study",
     "collect": "activations.collect",
     "collect_moments": "activations.statistics",
+    "compare_layers": "bases.layers",
     "explore": "widgets.explorer",
     "export": "exporting.export",
     "generate": "generation",
+    "gradient_share": "bases.active_subspace",
     "gradients": "activations.gradients",
     "load_basis": "bases.basis",
     "load_corpus": "corpus",
@@ -69,6 +74,7 @@ _HOMES = {
 
 __all__ = [
     "Activations",
+    "ActiveSubspaceBasis",
     "Corpus",
     "Example",
     "InputError",
@@ -83,9 +89,11 @@ __all__ = [
     "Study",
     "collect",
     "collect_moments",
+    "compare_layers",
     "explore",
     "export",
     "generate",
+    "gradient_share",
     "gradients",
     "load_basis",
     "load_corpus",

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -183,17 +183,45 @@ def _engine(name: str, workers: int | None, address: str | None) -> "RayEngine |
 @app.command()
 def fit(
     study: StudyPath,
-    kind: Annotated[str, typer.Option(help="pca or sae.")] = "pca",
-    layer: Annotated[int | None, typer.Option(help="Default: the middle one.")] = None,
+    kind: Annotated[str, typer.Option(help="pca, sae or active.")] = "pca",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Number, or auto: compare all and choose. Default: the middle one."),
+    ] = None,
     axes: Annotated[int, typer.Option(help="Number of axes.", min=1)] = 32,
     name: Annotated[str | None, typer.Option(help="Default: kind and layer.")] = None,
 ) -> None:
     """Fit a basis on the pool's activations."""
+    from .bases.active_subspace import ActiveSubspaceBasis
+
     opened = _open(study)
-    basis = opened.fit(kind, layer, axes, name)  # type: ignore[arg-type]
+    asked = _layer(layer)
+    if asked == "auto":
+        table = opened.layers()
+        _show(table)
+        _say(
+            f"probe: {table.attrs['metric']} of {table.attrs['target']}, by chance "
+            f"{table.attrs['chance']:.2g}"
+        )
+    basis = opened.fit(kind, asked, axes, name, progress=True)  # type: ignore[arg-type]
     share = float(basis.explained_variance_ratio_.sum())
     at = (basis.source_ or {})["layer"]
     _say(f"{name or f'{kind}-{at}'}: {basis.n_axes_} axes at layer {at}, {share:.1%} of variance")
+    if isinstance(basis, ActiveSubspaceBasis):
+        _say(
+            f"{basis.gradient_share_total_:.1%} of the gradient, cross-fitted; as many random "
+            f"directions hold {basis.gradient_share_chance_:.1%}"
+        )
+
+
+def _layer(text: str | None) -> int | Literal["auto"] | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise InputError(f"--layer {text}: expected a number such as 15, or auto")
+    return int(text)
 
 
 @app.command()

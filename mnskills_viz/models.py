@@ -73,6 +73,8 @@ def load_model(
         Missing package, no such model or no network, not a decoder, unknown dtype or device, or
         no list of blocks under that path.
     """
+    import torch
+
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     place = torch_device(device)

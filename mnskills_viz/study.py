@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,12 @@ from .activations.rows import Activations
 from .activations.store import has_left_over, is_there, require_same
 from .axes.annotations import Annotations
 from .axes.table import axes_table
+from .bases.active_subspace import ActiveSubspaceBasis
 from .bases.basis import Basis, load_basis
+from .bases.layers import LEAST_IN_CATEGORY, compare_layers
 from .bases.pca import PCABasis
 from .bases.sae import SAEBasis
+from .bases.sparse_training import Progress
 from .corpus import Columns, Corpus, Prompt, load_corpus
 from .corpus.splits import hash_of_id, with_splits
 from .errors import InputError
@@ -54,7 +57,9 @@ PROXY_EXAMPLES = 64
 
 ROOMS = ("bases", "selections", "exports")
 
-BasisKind = Literal["pca", "sae"]
+BasisKind = Literal["pca", "sae", "active"]
+Split = Literal["pool", "probe"]
+Layer = int | Literal["auto", "concat"] | None
 
 
 class Study:
@@ -243,7 +248,7 @@ class Study:
         """Rows that weakness and utility are measured on; never selected, never fitted on."""
         return self._rows_of("probe")
 
-    def _rows_of(self, split: str) -> NDArray[np.int64]:
+    def _rows_of(self, split: Split) -> NDArray[np.int64]:
         is_it = [example.meta["split"] == split for example in self.corpus]
         return np.flatnonzero(is_it).astype(np.int64)
 
@@ -377,34 +382,93 @@ class Study:
 
     # ---------------------------------------------------------------------------- fit and see
 
+    def layers(self) -> pd.DataFrame:
+        """Which layer to fit a basis on; see `compare_layers`. Kept under ``results``.
+
+        Layers are compared on the pool, by its categories. Without two categories of 10 examples
+        they are compared by the errors on the references, a second choice: reference loss is
+        mostly a matter of style.
+
+        Raises
+        ------
+        InputError
+            The pool has neither categories nor references.
+        """
+        acts = self.activations
+        made_by = {"rows": acts.source_of_all, "categories": self._categories_of_pool()}
+        key = _key(made_by)
+        there = _table(self.path / "results" / "layers.parquet")
+        if there is not None and there.attrs.get("made_by") == key:
+            return there
+        pool = self.pool_rows
+        rows = ((layer, acts.matrix(layer)[pool]) for layer in acts.layers)
+        table = compare_layers(rows, self._layer_target())
+        table.attrs["made_by"] = key
+        write_bytes(self.path / "results" / "layers.parquet", _parquet(table))
+        return table
+
+    def _categories_of_pool(self) -> list[str | None]:
+        return [self.corpus[int(i)].category for i in self.pool_rows]
+
+    def _layer_target(self) -> list[str | None] | NDArray[np.float64]:
+        categories = self._categories_of_pool()
+        if (pd.Series(categories).value_counts() >= LEAST_IN_CATEGORY).sum() >= 2:
+            return categories
+        losses = -self.activations.logprobs[self.pool_rows].astype(np.float64)
+        known = ~np.isnan(losses)
+        if not known.any():
+            raise InputError(
+                f"{self.path}: layers can be compared by categories or by the loss of reference "
+                f"responses, and the pool has neither (2 categories of {LEAST_IN_CATEGORY} "
+                "examples would do); name a layer instead"
+            )
+        losses[known] = reference_errors(losses[known])
+        return losses
+
+    def _layer(self, asked: Layer) -> int | Literal["concat"]:
+        if asked is None:
+            return self.activations.layers[len(self.activations.layers) // 2]
+        if asked == "auto":
+            table = self.layers()
+            return int(table.loc[table["chosen"], "layer"].item())
+        return asked
+
     def fit(
         self,
         kind: BasisKind = "pca",
-        layer: int | Literal["concat"] | None = None,
+        layer: Layer = None,
         n_axes: int = 32,
         name: str | None = None,
-        progress: Callable[[int, int, dict[str, float]], None] | None = None,
+        progress: bool | Progress = False,
         **options: Any,
     ) -> Basis:
         """Fit a basis on the pool's activations and keep it under ``bases/NAME``.
 
         Parameters
         ----------
-        kind : {"pca", "sae"}
-        layer : int or "concat", optional
-            Default: the block in the middle of the model.
+        kind : {"pca", "sae", "active"}
+            ``"active"``: directions that rows vary along and the model uses, from contrast
+            gradients of pool examples, computed at the first time.
+        layer : int, "auto" or "concat", optional
+            Default: the block in the middle of the model. ``"auto"``: the one that `layers`
+            chooses.
         n_axes : int
         name : str, optional
             Default: kind and layer, ``pca-15``.
-        progress : callable, optional
-            Receives epoch, number of epochs and figures while an autoencoder is trained.
+        progress : bool or callable, default False
+            Whether to show how far gradients and training are; a callable receives epoch, number
+            of epochs and figures while an autoencoder is trained.
         **options
-            Further parameters of `PCABasis` or `SAEBasis`.
+            Further parameters of `PCABasis`, `SAEBasis` or `ActiveSubspaceBasis`.
         """
         acts = self.activations
-        at = acts.layers[len(acts.layers) // 2] if layer is None else layer
         estimator = _estimator(kind, n_axes, options)
+        if kind == "active" and layer == "concat":
+            raise InputError('an active basis is of one layer, not "concat"; name a layer')
+        at = self._layer(layer)
         source = acts.source(at) | {"fitted_on": "pool"}
+        if kind == "active":
+            source |= {"gradients_of": self._gradient_examples(PROXY_EXAMPLES, "pool").hash}
         folder = self._inside("bases", name or f"{kind}-{at}")
         there = load_basis(folder) if (folder / "basis.json").exists() else None
         if (
@@ -416,6 +480,9 @@ class Study:
         X = acts.matrix(at)[self.pool_rows]
         if isinstance(estimator, SAEBasis):
             estimator.fit(X, source=source, progress=progress)
+        elif isinstance(estimator, ActiveSubspaceBasis):
+            slopes = self.gradients(split="pool", progress=bool(progress)).matrix(cast(int, at))
+            estimator.fit(X, gradients=slopes, source=source)
         else:
             estimator.fit(X, source=source)
         if there is not None:
@@ -435,20 +502,50 @@ class Study:
         return self._coordinates[fitted.fingerprint]
 
     def quality(self, basis: str) -> pd.DataFrame:
-        """How far to trust each axis; see `Basis.quality`. Kept under ``results``."""
+        """How far to trust each axis; see `Basis.quality`. Kept under ``results``.
+
+        Templates are the corpus's column of that name, or else its sources where there are
+        several. The dictionary is the basis's own, or else one fitted at the same layer.
+        Gradients are those of the probe, if they are there already.
+        """
+        fitted = self.basis(basis)
+        layer = (fitted.source_ or {})["layer"]
+        others = (self.basis(name) for name in self.basis_names)
+        at_layer = (o for o in (fitted, *others) if (o.source_ or {}).get("layer") == layer)
+        with_dictionary = next((o for o in at_layer if hasattr(o, "dictionary_")), None)
+        proxied = self.results("proxy", basis)
+        n = PROXY_EXAMPLES if proxied is None else proxied.attrs["options"]["n"]
+        examples = self._gradient_examples(n, "probe")
+        source = {
+            "corpus": examples.hash,
+            "layers": self.activations.layers,
+            "model": self._weights(),
+        }
+        found = Gradients.load(self.path / "results" / "gradients.safetensors", source)
+        has_gradients = found is not None and layer in found.layers
 
         def compute() -> pd.DataFrame:
-            fitted = self.basis(basis)
-            layer = (fitted.source_ or {})["layer"]
-            categories = [self.corpus[int(i)].category for i in self.pool_rows]
-            known = None if None in categories else categories
+            pool = [self.corpus[int(row)] for row in self.pool_rows]
+            categories = [example.category for example in pool]
+            sources = [example.source for example in pool]
+            named = [example.meta.get("template") for example in pool]
+            has_names = any(name is not None for name in named)
+            templates = [name and str(name) for name in named] if has_names else sources
             return fitted.quality(
                 self.activations.matrix(layer)[self.pool_rows],
-                categories=known,
+                categories=None if None in categories else categories,
                 lengths=self.activations.n_counted[self.pool_rows],
+                templates=templates if len(set(templates)) > 1 else None,
+                texts=[f"{example.prompt_text}\n{example.response}" for example in pool],
+                gradients=found.matrix(layer) if found and has_gradients else None,
+                dictionary=with_dictionary.dictionary_ if with_dictionary else None,
             )
 
-        return self._result("quality", basis, compute)
+        options = {
+            "dictionary": with_dictionary.fingerprint if with_dictionary else None,
+            "gradients": examples.hash if has_gradients else None,
+        }
+        return self._result("quality", basis, compute, options)
 
     def weakness(self, basis: str) -> pd.DataFrame:
         """Where the model errs: weakness of every pole on the probe; see `pole_weakness`."""
@@ -496,21 +593,31 @@ class Study:
 
     # ------------------------------------------------------------------------ steer and proxy
 
-    def gradients(self, n: int = PROXY_EXAMPLES, progress: bool = True) -> Gradients:
-        """Contrast gradients of `n` probe examples at every collected layer, computed once.
+    def gradients(
+        self, n: int = PROXY_EXAMPLES, progress: bool = True, split: Split = "probe"
+    ) -> Gradients:
+        """Contrast gradients of `n` examples at every collected layer, computed once.
 
-        The examples are drawn by a hash of their ids: a corpus may be sorted.
+        The examples are drawn by a hash of their ids: a corpus may be sorted. Utility is measured
+        on those of the probe. Axes are fitted on those of the pool: measured on what they were
+        fitted on, they would all look useful.
         """
-        rows = sorted(self.probe_rows, key=lambda row: hash_of_id(self.corpus[int(row)].id))[:n]
         layers = self.activations.layers
-        examples = self.corpus.take(rows)
+        examples = self._gradient_examples(n, split)
         source = {"corpus": examples.hash, "layers": layers, "model": self._weights()}
-        file = self.path / "results" / "gradients.safetensors"
+        name = "gradients" if split == "probe" else f"gradients-{split}"
+        file = self.path / "results" / f"{name}.safetensors"
         found = Gradients.load(file, source)
         if found is None:
             found = gradients(self.model, examples, layers, progress=progress)
             found.save(file, source)
         return found
+
+    def _gradient_examples(self, n: int, split: Split) -> Corpus:
+        rows = self._rows_of(split)
+        return self.corpus.take(
+            sorted(rows, key=lambda row: hash_of_id(self.corpus[int(row)].id))[:n]
+        )
 
     def _weights(self) -> str:
         return str(self.activations.source_of_all["model"]["weights"])
@@ -662,15 +769,10 @@ class Study:
         kind : {"quality", "proxy", "steering"}
         basis : str
         """
-        file = self._result_file(kind, basis)
-        if not file.exists():
+        table = _table(self._result_file(kind, basis))
+        if table is None or table.attrs.get("basis") != self.basis(basis).fingerprint:
             return None
-        try:
-            table = pd.read_parquet(file)
-        except (OSError, ValueError):  # damaged: computed anew
-            return None
-        is_current = table.attrs.get("basis") == self.basis(basis).fingerprint
-        return table if is_current else None
+        return table
 
     def _result(
         self,
@@ -704,8 +806,15 @@ class Study:
         return self.path / room / name
 
 
-def _estimator(kind: str, n_axes: int, options: dict[str, Any]) -> PCABasis | SAEBasis:
-    kinds: dict[str, type[PCABasis] | type[SAEBasis]] = {"pca": PCABasis, "sae": SAEBasis}
+Estimator = PCABasis | SAEBasis | ActiveSubspaceBasis
+
+
+def _estimator(kind: str, n_axes: int, options: dict[str, Any]) -> Estimator:
+    kinds: dict[str, type[Estimator]] = {
+        "pca": PCABasis,
+        "sae": SAEBasis,
+        "active": ActiveSubspaceBasis,
+    }
     if kind not in kinds:
         raise InputError(f"kind of basis must be one of {', '.join(kinds)}, not {kind!r}")
     try:
@@ -735,8 +844,9 @@ def _named(option: str, corpus: str | Path | Corpus | None) -> dict[str, Any]:
     return {option: str(path.resolve()), f"{option} SHA-256": sha256(path)}
 
 
-def _key(prompt: Prompt) -> str:
-    return hashlib.sha256(json.dumps(prompt).encode()).hexdigest()[:16]
+def _key(value: Any) -> str:
+    """16 hexadecimal digits that tell one prompt, or what else JSON holds, from another."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _shown(prompt: Prompt) -> str:
@@ -744,6 +854,16 @@ def _shown(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n\n".join(message["content"] for message in prompt)
+
+
+def _table(file: Path) -> pd.DataFrame | None:
+    """A kept table; None where there is none or it is damaged: it will be computed anew."""
+    if not file.exists():
+        return None
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError):
+        return None
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

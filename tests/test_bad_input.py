@@ -273,6 +273,28 @@ def test_another_study_s_store_is_refused(
     assert files(study) == before
 
 
+# --------------------------------------------------------------------------------------- bases
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--layer", "middle"], "--layer middle: expected a number such as 15, or auto"),
+        (["--layer", "-1"], "--layer -1: expected a number such as 15, or auto"),
+        (["--layer", 1], "layer 1 was not collected; there are layers 0, 2"),
+        (["--layer", "auto"], "16 of 16 rows have an error.* name a layer instead"),
+        (["--kind", "active", "--layer", 1], "layer 1 was not collected"),
+        (["--kind", "activ"], "must be one of pca, sae, active, not 'activ'"),
+        (["--kind", "active", "--name", "../x"], "cannot be a name"),
+    ],
+)
+def test_a_basis_that_cannot_be_fitted_is_refused_in_one_line(copied, refusal, options, said):
+    study, _ = copied("two_layers")
+    before = files(study)
+    assert re.search(said, refusal("fit", study, *options))
+    assert files(study) == before
+
+
 # -------------------------------------------------------------------------------------- stores
 
 DAMAGES = {

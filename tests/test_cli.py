@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,29 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     assert len(lines) == 12
     assert all({"prompt", "completion"} == set(json.loads(line)) for line in lines)
     assert Path(verb("report", study).strip()).exists()
+
+
+@pytest.mark.filterwarnings("ignore:no layer tells")
+def test_a_layer_is_chosen_and_the_curve_shown(tmp_path, tiny_study):
+    study = shutil.copytree(tiny_study.path, tmp_path / "study")
+    said = verb("fit", study, "--layer", "auto", "--axes", 4, "--name", "chosen").splitlines()
+    assert said[0].split() == ["layer", "probe", "probe_se", "stability", "variance", "chosen"]
+    assert [line.split()[0] for line in said[1:5]] == ["0", "1", "2", "3"]
+    chosen = next(line.split()[0] for line in said[1:5] if line.endswith("True"))
+    assert said[5].startswith("probe: ")
+    assert said[6].startswith(f"chosen: 4 axes at layer {chosen}, ")
+    with pytest.raises(
+        mn.InputError, match="--layer middle: expected a number such as 15, or auto"
+    ):
+        verb("fit", study, "--layer", "middle")
+
+
+def test_an_active_basis_says_how_much_of_the_gradient_it_holds(tmp_path, tiny_study):
+    study = shutil.copytree(tiny_study.path, tmp_path / "study")
+    said = verb("fit", study, "--kind", "active", "--layer", 2, "--axes", 4)
+    assert "active-2: 4 axes at layer 2" in said
+    assert "of the gradient, cross-fitted; as many random directions hold 12.5%" in said
+    assert "utility" in verb("proxy", study, "--basis", "active-2", "--examples", 12)
 
 
 @pytest.fixture(scope="module")

@@ -197,8 +197,91 @@ def test_what_is_missing_is_named(copied_study):
         copied_study.basis("x")
     with pytest.raises(mn.InputError, match="no selection 'x'"):
         copied_study.export("x")
-    with pytest.raises(mn.InputError, match="kind of basis must be one of pca, sae"):
+    with pytest.raises(mn.InputError, match="kind of basis must be one of pca, sae, active"):
         copied_study.fit("ica")
+
+
+def test_an_active_basis_is_of_the_pools_rows_and_the_pools_gradients(copied_study):
+    basis = copied_study.fit("active", layer=1, n_axes=4)
+    pool = copied_study.activations.matrix(1)[copied_study.pool_rows]
+    ids = {copied_study.corpus[int(i)].id for i in copied_study.pool_rows}
+    found = copied_study.gradients(split="pool")
+    assert set(found.ids) <= ids  # what judges axes has not made them
+    assert not set(copied_study.gradients(n=12).ids) & ids
+    again = mn.ActiveSubspaceBasis(n_axes=4).fit(pool, gradients=found.matrix(1))
+    np.testing.assert_allclose(basis.components_, again.components_, atol=1e-5)
+    stored = copied_study.basis("active-1")
+    assert stored.fingerprint == basis.fingerprint
+    assert stored.gradient_share_total_ == basis.gradient_share_total_
+    with pytest.raises(mn.InputError, match='one layer, not "concat"'):
+        copied_study.fit("active", layer="concat")
+
+
+def test_an_active_basis_is_not_computed_twice(copied_study, monkeypatch):
+    first = copied_study.fit("active", layer=2, n_axes=4)
+
+    def fail(*_args, **_options):
+        raise AssertionError("computed again")
+
+    for name in ("gradients", "load_model"):
+        monkeypatch.setattr(f"mnskills_viz.study.{name}", fail)
+    copied_study.fit("active", layer=1, n_axes=3)  # the gradients of all layers are there
+    monkeypatch.setattr(mn.ActiveSubspaceBasis, "fit", fail)
+    assert copied_study.fit("active", layer=2, n_axes=4).fingerprint == first.fingerprint
+
+
+def test_a_layer_is_chosen_by_the_categories_of_the_pool(copied_study, monkeypatch):
+    rows = copied_study.pool_rows
+    names = ["even" if i % 2 else "odd" for i in range(len(rows))]
+    monkeypatch.setattr(copied_study, "_categories_of_pool", lambda: names)
+    planted = mn.Activations.matrix
+
+    def matrix(self, layer):
+        X = planted(self, layer).copy()
+        if layer == 2:
+            X[rows] += 20 * np.std(X) * np.array(names == np.array("odd"))[:, None]
+        return X
+
+    monkeypatch.setattr(mn.Activations, "matrix", matrix)
+    table = copied_study.layers()
+    assert table["layer"].tolist() == [0, 1, 2, 3]
+    assert table.attrs["target"] == "category"
+    assert table.loc[table["chosen"], "layer"].tolist() == [2]
+    assert copied_study.fit("pca", layer="auto", n_axes=4).source_["layer"] == 2
+    assert "pca-2" in copied_study.basis_names
+
+
+@pytest.mark.filterwarnings("ignore:no layer tells")
+def test_the_comparison_of_layers_is_kept(copied_study, monkeypatch):
+    table = copied_study.layers()
+
+    def fail(*_args, **_options):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("mnskills_viz.study.compare_layers", fail)
+    again = mn.Study.open(copied_study.path).layers()
+    pd.testing.assert_frame_equal(table, again)
+    assert again.attrs == table.attrs
+    monkeypatch.undo()
+    (copied_study.path / "results" / "layers.parquet").write_bytes(b"junk")
+    pd.testing.assert_frame_equal(table, copied_study.layers())
+
+
+@pytest.mark.filterwarnings("ignore:no layer tells")
+def test_without_categories_layers_are_compared_by_errors_and_without_these_not(
+    copied_study, monkeypatch
+):
+    none = [None] * len(copied_study.pool_rows)
+    monkeypatch.setattr(copied_study, "_categories_of_pool", lambda: none)
+    table = copied_study.layers()
+    assert (table.attrs["target"], table.attrs["rows"]) == ("error", 44)
+    copied_study.activations.logprobs = np.full(60, np.nan, dtype=np.float32)
+    (copied_study.path / "results" / "layers.parquet").unlink()
+    with pytest.raises(
+        mn.InputError, match=r"the pool has neither .* name a layer instead"
+    ) as said:
+        copied_study.fit(layer="auto")
+    assert "\n" not in str(said.value)
 
 
 def test_errors_follow_the_loss_of_the_references(tiny_model, tiny_study):

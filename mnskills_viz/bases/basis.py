@@ -159,20 +159,6 @@ class Basis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self,
         mean: Array,
         axes: Array,
-        coordinates: Array,
-        total_variance: float,
-        source: dict[str, Any] | None,
-    ) -> Self:
-        """Learn from found `axes` [r, d] and the fitted rows' `coordinates` [n, r] on them."""
-        scale = coordinates.std(axis=0, dtype=np.float64)
-        return self._learn(
-            mean, axes, scale, total_variance, len(coordinates), coordinates.dtype, source
-        )
-
-    def _learn(
-        self,
-        mean: Array,
-        axes: Array,
         scale: Array,
         total_variance: float,
         n_samples: int,
@@ -334,12 +320,6 @@ def check_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise InputError(f"{name} must be an integer of 1 or more, got {value!r}")
     return int(value)
-
-
-def centred_on_mean(rows: Array) -> tuple[Array, Array]:
-    """Mean [d] of rows, summed in float64, and the rows [n, d] about it, both in their type."""
-    mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
-    return mean, rows - mean
 
 
 def warn_if_clipped(asked: int, found: int, limit: str) -> None:

@@ -103,13 +103,13 @@ class PCABasis(Basis):
             if asked is None:
                 asked = parallel_analysis(rows, self.random_state)
             found, count, dtype = principal_axes(rows, asked), len(rows), rows.dtype
-            skews = axis_skewness(rows, found.axes)
+            skews = skewness(rows, found.axes)
         rank = len(found.axes)
         if isinstance(asked, int):
             warn_if_clipped(asked, rank, f"the rank of {count} centred rows is {rank}")
         axes = found.axes * signs(found.axes, skews)[:, None]
         scale = np.sqrt(found.variances)
-        return self._learn(found.mean, axes, scale, found.total_variance, count, dtype, source)
+        return self._settle(found.mean, axes, scale, found.total_variance, count, dtype, source)
 
     def _checked_n_axes(self) -> int | float | None:
         """A number of axes, a share of the variance, or None for "auto"."""
@@ -161,7 +161,7 @@ def _variances(centred: Array) -> Array:
     return found
 
 
-def axis_skewness(rows: Array, axes: Array) -> Array:
+def skewness(rows: Array, axes: Array) -> Array:
     """Third standardised moment of the coordinates of `rows` [n, d] on `axes` [r, d]: [r].
 
     0 for an axis along which the rows do not vary.
@@ -191,23 +191,3 @@ def signs(axes: Array, skews: Array) -> Array:
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)[:, 0]
     signed = np.where(np.abs(skews) > NO_SKEWNESS, skews, largest)
     return np.where(signed < 0, -1.0, 1.0)
-
-
-BLOCK = 2048
-
-
-def skewness(coordinates: Array) -> Array:
-    """Third standardised moment of each column of `coordinates` [n, r], as float64 [r].
-
-    0 for a column that does not vary.
-    """
-    centred = coordinates - coordinates.mean(axis=0, dtype=np.float64)
-    squares = centred * centred
-    cubed_spread = squares.mean(axis=0) ** 1.5
-    third = np.einsum("ij,ij->j", squares, centred) / len(centred)
-    skew: Array = np.divide(third, cubed_spread, out=np.zeros_like(third), where=cubed_spread > 0)
-    return skew
-
-
-def signs_by_skewness(coordinates: Array, axes: Array) -> Array:
-    return signs(axes, skewness(coordinates))

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .basis import Array, Basis, centred_on_mean, check_count, checked_rows, warn_if_clipped
+from .basis import Array, Basis, check_count, checked_rows, warn_if_clipped
+from .scatter import mean_of, spreads, total_variance
 
 
 class RandomBasis(Basis):
@@ -59,9 +60,9 @@ class RandomBasis(Basis):
             `n_axes` below 1, fewer than 2 rows, NaN or inf, or all rows equal.
         """
         asked = check_count("n_axes", self.n_axes)
-        mean, centred = centred_on_mean(checked_rows(self, X, fitting=True, least=2))
-        n, d = centred.shape
-        total = float(np.einsum("ij,ij->", centred, centred, dtype=np.float64)) / n
+        rows = checked_rows(self, X, fitting=True, least=2)
+        mean, (n, d) = mean_of(rows), rows.shape
+        total = total_variance(rows, mean)
         if total == 0:
             raise InputError(f"all {n} rows are equal: a scale of 0 cannot be a unit")
         rank = min(asked, d, n - 1)
@@ -69,5 +70,4 @@ class RandomBasis(Basis):
         gaussian = np.random.default_rng(self.random_state).standard_normal((d, rank))
         columns, triangle = np.linalg.qr(gaussian)
         axes: Array = (columns * np.where(np.diag(triangle) < 0, -1.0, 1.0)).T
-        coordinates: Array = centred @ axes.astype(centred.dtype).T
-        return self._settle(mean, axes, coordinates, total, source)
+        return self._settle(mean, axes, spreads(rows, mean, axes), total, n, rows.dtype, source)

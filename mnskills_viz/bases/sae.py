@@ -12,7 +12,7 @@ from ..errors import InputError
 from .basis import Array, Basis, Tensors, check_count, checked_rows, warn_if_clipped
 from .formats import write_dictionary
 from .orthogonalize import check_method, orthogonalize
-from .scatter import axis_spreads, principal_axes
+from .scatter import principal_axes, spreads
 from .sparse_autoencoder import FEWEST_ROWS, SparseAutoencoder, held_out_rows, unexplained
 from .sparse_training import Progress
 
@@ -158,9 +158,9 @@ class SAEBasis(Basis):
         axes = orthogonalize(directions, self.orthogonalize)
         lengths = np.linalg.norm(directions, axis=1)  # 1, unless it was made elsewhere
         self.source_cosine_ = (np.einsum("ij,ij->i", axes, directions) / lengths).astype(rows.dtype)
-        scale = axis_spreads(rows, spread.mean, axes)
+        scale = spreads(rows, spread.mean, axes)
         total = spread.total_variance
-        return self._learn(spread.mean, axes, scale, total, len(rows), rows.dtype, source)
+        return self._settle(spread.mean, axes, scale, total, len(rows), rows.dtype, source)
 
     def _untrained_dictionary(self) -> SparseAutoencoder:
         return SparseAutoencoder(

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..errors import InputError
 from . import sparse_kernels as kernels
 from .basis import Array, check_count, checked_rows
 from .formats import Autoencoder, read_sae_lens, write_sae_lens
-from .scatter import blocks, mean_of
+from .scatter import mean_of, total_variance
 from .sparse_state import Checkpoint, Metrics
 from .sparse_training import BLOCK, Dictionary, Progress, Rows, Schedule, train
 
@@ -152,7 +153,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         device = torch_device(self.device)
         rows = checked_rows(self, X, fitting=True, least=FEWEST_ROWS)
         mean, n = mean_of(rows), len(rows)
-        scale = _spread(rows, mean)
+        scale = math.sqrt(total_variance(rows, mean))
         if scale == 0:
             raise InputError(f"all {n} rows are equal: there is nothing to learn")
 
@@ -402,18 +403,6 @@ def _split(
     order = torch.randperm(n, generator=generator, device="cpu").numpy()
     n_held_out = max(2, round(VALIDATION_SHARE * n))
     return np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-
-
-def _spread(rows: Array, mean: Array) -> float:
-    """Root mean square distance of rows from their mean; 0 where it is rounding."""
-    centre = mean.astype(rows.dtype)
-    total = 0.0
-    for part in blocks(len(rows), rows.shape[1], rows.itemsize):
-        centred = rows[part] - centre
-        total += float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
-    rounding = float(np.finfo(rows.dtype).eps) * float(np.linalg.norm(mean))
-    spread = float(np.sqrt(total / len(rows)))
-    return spread if spread > rounding else 0.0
 
 
 def _as_tensor(rows: Array) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """PCA and the random control, against scikit-learn and by property."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -10,8 +12,11 @@ from scipy.stats import skew
 from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import check_estimator
 
+from mnskills_viz.activations.moments import Moments
+from mnskills_viz.bases import scatter as scatter_module
 from mnskills_viz.bases.pca import PCABasis
 from mnskills_viz.bases.random import RandomBasis
+from mnskills_viz.bases.scatter import scatter
 from mnskills_viz.errors import InputError
 
 
@@ -149,31 +154,113 @@ def test_another_width_is_refused():
         PCABasis(n_axes=2).fit(rows(10, 3)).transform(rows(10, 4))
 
 
-def test_quality_tells_a_planted_axis_from_noise():
-    generator = np.random.default_rng(0)
-    labels = np.repeat(["a", "b"], 200)
-    lengths = generator.integers(10, 200, 400)
-    X = generator.standard_normal((400, 10)) * 0.1
-    X[:, 0] += np.where(labels == "a", 3.0, -3.0)
-    X[:, 1] += (lengths - lengths.mean()) / lengths.std()
-    table = PCABasis(n_axes=5).fit(X).quality(X, categories=labels, lengths=lengths)
-    assert table["axis"].tolist() == [0, 1, 2, 3, 4]
-    assert (table["stability"][:2] > 0.95).all()
-    assert table["stability"][2:].between(0, 1).all()
-    assert table["stability"][2:].max() < 0.95
-    assert table["mutual_information"][0] == pytest.approx(np.log(2), abs=0.03)
-    assert table["mutual_information"][2:].max() < 0.03
-    assert table["length_r2"][1] > 0.9 > 0.1 > table["length_r2"][2:].max()
-    assert table["variance"].is_monotonic_decreasing
-    assert table["max_offdiag_cosine"].max() < 1e-10
+@pytest.mark.parametrize("shape", [(3000, 20), (20, 3000), (1200, 1100)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_are_exact_about_a_mean_far_longer_than_the_spread(shape, dtype, monkeypatch):
+    monkeypatch.setattr(scatter_module, "BLOCK_BYTES", 2**16)  # many blocks
+    X = (np.random.default_rng(0).standard_normal(shape) + 500).astype(dtype)
+    X[: len(X) // 2] += 3  # in the order of their source: the first block tells nothing
+    mean, products = scatter(X, np.dtype(dtype))
+    exact = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
+    expected = exact.T @ exact if shape[0] >= shape[1] else exact @ exact.T
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(mean, X.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    largest = np.abs(expected).max() / shape[0]
+    np.testing.assert_allclose(products, expected / shape[0], atol=tolerance * largest)
 
 
-def test_quality_claims_no_stability_for_a_basis_it_does_not_refit():
-    X = rows(40, 6)
-    assert RandomBasis(n_axes=3).fit(X).quality(X)["stability"].isna().all()
+def test_lanczos_finds_what_eigh_finds():
+    X = rows(1500, 1100)
+    ours, theirs = PCABasis(n_axes=8).fit(X), PCA(8, svd_solver="full").fit(X)
+    cosines = np.abs(np.einsum("ij,ij->i", ours.components_, theirs.components_))
+    np.testing.assert_allclose(cosines, 1.0, atol=1e-9)
 
 
-def test_quality_needs_one_category_a_row():
-    X = rows(40, 6)
-    with pytest.raises(InputError, match="categories must be one a row: 3 for 40 rows"):
-        PCABasis(n_axes=3).fit(X).quality(X, categories=["a", "b", "c"])
+def test_moments_give_the_axes_of_their_rows():
+    X = rows(300, 12, np.float32)
+    moments = Moments.of(X[:100]) + Moments.of(X[100:])
+    ours, theirs = PCABasis(n_axes=5).fit(moments), PCABasis(n_axes=5).fit(X.astype(np.float64))
+    np.testing.assert_allclose(
+        np.abs(np.einsum("ij,ij->i", ours.components_, theirs.components_)), 1.0, atol=1e-9
+    )
+    for name in ("scale_", "mean_", "explained_variance_ratio_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-8)
+    assert ours.n_samples_ == 300
+    assert ours.transform(X).shape == (300, 5)
+    with pytest.warns(UserWarning, match="n_axes=32 clipped to 12"):
+        assert PCABasis().fit(moments).n_axes_ == 12
+
+
+@pytest.mark.parametrize(
+    ("n_axes", "X", "said"),
+    [
+        ("auto", Moments.of(rows(9, 3)), "moments have none"),
+        (2, Moments.of(rows(1, 3)), "needs 2 rows"),
+        (2, Moments.of(np.full((9, 3), 7.1)), "all 9 rows are equal"),
+        (1.5, rows(9, 3), "share of the variance between 0 and 1"),
+        ("many", rows(9, 3), "or \"auto\", got 'many'"),
+        (True, rows(9, 3), "must be an integer of 1 or more"),
+    ],
+)
+def test_wrong_numbers_of_axes_and_moments_are_one_clear_line(n_axes, X, said):
+    with pytest.raises(InputError, match=said):
+        PCABasis(n_axes=n_axes).fit(X)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8, 0.999])
+def test_a_share_of_the_variance_takes_the_fewest_axes_that_hold_it(share):
+    X = rows(400, 30)
+    basis = PCABasis(n_axes=share).fit(X)
+    assert basis.n_axes_ == PCA(share, svd_solver="full").fit(X).n_components_
+    held = basis.explained_variance_ratio_.cumsum()
+    assert held[-1] >= share
+    assert basis.n_axes_ == 1 or held[-2] < share
+
+
+@pytest.mark.parametrize("planted", [1, 3, 7])
+@pytest.mark.parametrize("shape", [(400, 40), (60, 200)])
+def test_auto_counts_the_axes_above_chance(planted, shape):
+    n, d = shape
+    generator = np.random.default_rng(planted)
+    strong = 2 * generator.standard_normal((n, planted)) @ generator.standard_normal((planted, d))
+    noise = generator.standard_normal(shape) * generator.uniform(0.5, 3, d)  # of unequal spread
+    assert PCABasis(n_axes="auto").fit(strong + noise).n_axes_ == planted
+
+
+def test_auto_keeps_one_axis_of_nothing_but_noise():
+    counts = [
+        PCABasis(n_axes="auto").fit(np.random.default_rng(seed).standard_normal((300, 20))).n_axes_
+        for seed in range(10)
+    ]
+    assert sum(count > 2 for count in counts) <= 1
+
+
+def test_rows_larger_than_memory_are_read_a_block_at_a_time(tmp_path):
+    """In a process of its own: the peak of memory is the least that it ever needed."""
+    code = """
+import resource, sys
+import numpy as np
+from mnskills_viz.activations.moments import Moments
+from mnskills_viz.bases import scatter as scatter_module
+from mnskills_viz.bases.pca import PCABasis
+X = np.load(sys.argv[1], mmap_mode="r")
+PCABasis(n_axes=8).fit(X[:1000])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Pages of the file count while they are mapped, so they are dropped: only copies are measured.
+resource.setrlimit(resource.RLIMIT_DATA, (800 * 2**20, 800 * 2**20))
+basis = PCABasis(n_axes=8).fit(X)
+print(basis.explained_variance_ratio_.sum())
+"""
+    rows = np.lib.format.open_memmap(
+        tmp_path / "rows.npy", "w+", dtype=np.float32, shape=(1_000_000, 256)
+    )
+    rows[:, :4] = np.random.default_rng(0).standard_normal((1_000_000, 4))
+    rows.flush()
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "rows.npy"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(1)
