@@ -188,14 +188,27 @@ def fit(
         str | None,
         typer.Option(help="Number, or auto: compare all and choose. Default: the middle one."),
     ] = None,
-    axes: Annotated[int, typer.Option(help="Number of axes.", min=1)] = 32,
+    axes: Annotated[
+        str, typer.Option(help="Number of axes; for pca also a share of the variance, or auto.")
+    ] = "32",
+    latents: Annotated[int | None, typer.Option(help="sae: directions, default 2304.")] = None,
+    k: Annotated[int | None, typer.Option(help="sae: active in a row, default 16.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="sae: topk (default), batchtopk or matryoshka.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="sae: most epochs, default 50.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: kind and layer.")] = None,
 ) -> None:
-    """Fit a basis on the pool's activations."""
+    """Fit a basis on the pool's activations; a training that was stopped goes on."""
     from .bases.active_subspace import ActiveSubspaceBasis
+    from .bases.sae import SAEBasis
 
+    asked, n_axes = _layer(layer), _n_axes(axes)
+    dictionary = {"n_latents": latents, "k": k, "variant": variant, "max_epochs": epochs}
+    options = {name: value for name, value in dictionary.items() if value is not None}
+    if options and kind != "sae":
+        raise InputError("--latents, --k, --variant and --epochs belong to --kind sae: add it")
     opened = _open(study)
-    asked = _layer(layer)
     if asked == "auto":
         table = opened.layers()
         _show(table)
@@ -203,7 +216,7 @@ def fit(
             f"probe: {table.attrs['metric']} of {table.attrs['target']}, by chance "
             f"{table.attrs['chance']:.2g}"
         )
-    basis = opened.fit(kind, asked, axes, name, progress=True)  # type: ignore[arg-type]
+    basis = opened.fit(kind, asked, n_axes, name, progress=True, **options)  # type: ignore[arg-type]
     share = float(basis.explained_variance_ratio_.sum())
     at = (basis.source_ or {})["layer"]
     _say(f"{name or f'{kind}-{at}'}: {basis.n_axes_} axes at layer {at}, {share:.1%} of variance")
@@ -212,6 +225,22 @@ def fit(
             f"{basis.gradient_share_total_:.1%} of the gradient, cross-fitted; as many random "
             f"directions hold {basis.gradient_share_chance_:.1%}"
         )
+    if isinstance(basis, SAEBasis):
+        _say(
+            f"of held-out rows the dictionary leaves {basis.dictionary_fvu_:.1%} of the variance, "
+            f"as many principal axes {basis.pca_fvu_:.1%}"
+        )
+
+
+def _n_axes(text: str) -> int | float | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError as error:
+        raise InputError(
+            f"--axes {text}: expected a number such as 32, a share such as 0.9, or auto"
+        ) from error
 
 
 def _layer(text: str | None) -> int | Literal["auto"] | None:

@@ -437,7 +437,7 @@ class Study:
         self,
         kind: BasisKind = "pca",
         layer: Layer = None,
-        n_axes: int = 32,
+        n_axes: int | float | Literal["auto"] = 32,
         name: str | None = None,
         progress: bool | Progress = False,
         **options: Any,
@@ -452,12 +452,14 @@ class Study:
         layer : int, "auto" or "concat", optional
             Default: the block in the middle of the model. ``"auto"``: the one that `layers`
             chooses.
-        n_axes : int
+        n_axes : int, float or "auto"
+            Shares of the variance and ``"auto"`` are for PCA; see `PCABasis`.
         name : str, optional
             Default: kind and layer, ``pca-15``.
         progress : bool or callable, default False
             Whether to show how far gradients and training are; a callable receives epoch, number
-            of epochs and figures while an autoencoder is trained.
+            of epochs and figures while an autoencoder is trained. A training that is stopped goes
+            on when it is asked for again.
         **options
             Further parameters of `PCABasis`, `SAEBasis` or `ActiveSubspaceBasis`.
         """
@@ -479,7 +481,8 @@ class Study:
             return there
         X = acts.matrix(at)[self.pool_rows]
         if isinstance(estimator, SAEBasis):
-            estimator.fit(X, source=source, progress=progress)
+            checkpoint = self._checkpoint(folder, estimator.get_params() | {"source": source})
+            estimator.fit(X, source=source, progress=progress, checkpoint=checkpoint)
         elif isinstance(estimator, ActiveSubspaceBasis):
             slopes = self.gradients(split="pool", progress=bool(progress)).matrix(cast(int, at))
             estimator.fit(X, gradients=slopes, source=source)
@@ -490,6 +493,14 @@ class Study:
             self.annotations.set_aside(folder.name, there.fingerprint)
         estimator.save(folder)
         return estimator
+
+    def _checkpoint(self, folder: Path, wanted: dict[str, Any]) -> Path:
+        """Where a training that is stopped is taken up again; those of other choices go."""
+        name = f".{folder.name}-{_key(_plain(wanted))}.checkpoint"
+        for other in folder.parent.glob(f".{folder.name}-*.checkpoint"):
+            if other.name != name:
+                other.unlink()
+        return folder.parent / name
 
     def coordinates(self, basis: str) -> NDArray[np.float32]:
         """Coordinates of all rows, pool and probe, on a basis: [n, n_axes]."""
@@ -809,8 +820,10 @@ class Study:
 Estimator = PCABasis | SAEBasis | ActiveSubspaceBasis
 
 
-def _estimator(kind: str, n_axes: int, options: dict[str, Any]) -> Estimator:
-    kinds: dict[str, type[Estimator]] = {
+def _estimator(
+    kind: str, n_axes: int | float | Literal["auto"], options: dict[str, Any]
+) -> Estimator:
+    kinds: dict[str, Callable[..., Estimator]] = {
         "pca": PCABasis,
         "sae": SAEBasis,
         "active": ActiveSubspaceBasis,

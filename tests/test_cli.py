@@ -130,6 +130,26 @@ def test_a_layer_is_chosen_and_the_curve_shown(tmp_path, tiny_study):
         verb("fit", study, "--layer", "middle")
 
 
+def test_axes_by_share_and_a_dictionary_that_says_what_it_leaves(tmp_path, tiny_study):
+    study = shutil.copytree(tiny_study.path, tmp_path / "study")
+    said = verb("fit", study, "--layer", 2, "--axes", 0.5)
+    share = float(said.split(" of variance")[0].split()[-1].rstrip("%"))
+    assert 50 <= share < 80
+    with pytest.warns(UserWarning, match="n_axes=3 clipped|not better than PCA"):
+        said = verb(
+            *("fit", study, "--kind", "sae", "--layer", 2, "--axes", 3, "--latents", 64),
+            *("--k", 4, "--variant", "batchtopk", "--epochs", 2),
+        )
+    assert "of held-out rows the dictionary leaves" in said
+    assert mn.SparseAutoencoder.load(study / "bases" / "sae-2").variant == "batchtopk"
+    for arguments, complaint in (
+        (("--axes", "many"), "--axes many: expected a number such as 32"),
+        (("--latents", 64), "belong to --kind sae"),
+    ):
+        with pytest.raises(mn.InputError, match=complaint):
+            verb("fit", study, *arguments)
+
+
 def test_an_active_basis_says_how_much_of_the_gradient_it_holds(tmp_path, tiny_study):
     study = shutil.copytree(tiny_study.path, tmp_path / "study")
     said = verb("fit", study, "--kind", "active", "--layer", 2, "--axes", 4)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.bases.sparse_state import Checkpoint
 
 
 @pytest.fixture
@@ -94,6 +95,31 @@ def test_a_fit_that_fails_takes_no_labels_away(copied_study):
     with pytest.raises(mn.InputError):
         copied_study.fit("sae", layer=1, n_latents=4, k=9, name="pca-1")
     assert copied_study.annotations.labels("pca-1") == {(0, 1): "kept"}
+
+
+@pytest.mark.filterwarnings("ignore:the dictionary is not better", "ignore:n_axes=")
+def test_a_dictionary_whose_training_was_stopped_goes_on(copied_study, monkeypatch):
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))  # after every epoch
+    options = {"layer": 1, "n_axes": 3, "n_latents": 32, "k": 3, "max_epochs": 4}
+    expected = copied_study.fit("sae", **options, name="whole").fingerprint
+
+    def stop(epoch, *_):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copied_study.fit("sae", **options, progress=stop)
+    with pytest.raises(KeyboardInterrupt):  # with other choices it begins anew
+        copied_study.fit("sae", **options | {"k": 2}, progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        copied_study.fit("sae", **options, progress=stop)
+    assert len(list(copied_study.path.glob("bases/.sae-1-*"))) == 1
+    heard = []
+    found = copied_study.fit("sae", **options, progress=lambda epoch, *_: heard.append(epoch))
+    assert heard == [3, 4]
+    assert found.fingerprint == expected
+    assert not list(copied_study.path.glob("bases/.sae-1-*"))
+    assert copied_study.basis_names == sorted(["pca-1", "sae-1", "whole"])
 
 
 def test_a_second_study_sees_a_refit(copied_study):

@@ -1,6 +1,7 @@
 """Principal axes as a basis, and how many of them are more than chance."""
 
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +10,14 @@ import scipy.linalg
 from ..activations.moments import Moments
 from ..errors import InputError
 from .basis import Array, Basis, check_count, checked_rows, warn_if_clipped
-from .scatter import axes_of_moments, blocks, principal_axes
+from .scatter import axes_of_moments, blocks, principal_axes, sum_over
 
 # Below this a skewness is rounding: float32 coordinates give about 1e-6, while chance alone
 # gives sqrt(6 / n), 2.4e-3 at a million rows.
 NO_SKEWNESS = 1e-4
+
+# A sign needs no more rows: where chance among so many can turn it, it means little.
+SIGN_ROWS = 16_384
 
 # Parallel analysis compares so many rows with themselves shuffled, so many times: 2 seconds at
 # 576 columns. With fewer rows it finds fewer axes, never more.
@@ -101,9 +105,9 @@ class PCABasis(Basis):
         else:
             rows = checked_rows(self, X, fitting=True, least=2)
             if asked is None:
-                asked = parallel_analysis(rows, self.random_state)
+                asked = parallel_analysis(rows, self.random_state).count
             found, count, dtype = principal_axes(rows, asked), len(rows), rows.dtype
-            skews = skewness(rows, found.axes)
+            skews = skewness(rows[:: -(-count // SIGN_ROWS)], found.axes)
         rank = len(found.axes)
         if isinstance(asked, int):
             warn_if_clipped(asked, rank, f"the rank of {count} centred rows is {rank}")
@@ -125,8 +129,22 @@ class PCABasis(Basis):
         return check_count("n_axes", self.n_axes)
 
 
-def parallel_analysis(rows: Array, random_state: int = 0) -> int:
-    """How many principal axes hold more variance than chance gives; at least 1.
+class ParallelAnalysis(NamedTuple):
+    """Variances along the principal axes of rows, and what chance gives; see `parallel_analysis`.
+
+    Both fall, and are in the squared units of the rows.
+    """
+
+    variances: Array
+    """[min(n, d)] of the rows. Their sum is the total variance."""
+    chance: Array
+    """[min(n, d)] the 95 % point of the variances of shuffled rows, axis by axis."""
+    count: int
+    """How many axes, from the first on, hold more than chance gives; at least 1."""
+
+
+def parallel_analysis(X: npt.ArrayLike, random_state: int = 0) -> ParallelAnalysis:
+    """Variances of the principal axes beside those of chance, and how many axes are above it.
 
     The rows are compared with rows of which each column is shuffled by itself: the columns keep
     their spreads and lose what they have in common. The `i`-th axis counts while its variance is
@@ -135,22 +153,23 @@ def parallel_analysis(rows: Array, random_state: int = 0) -> int:
 
     Parameters
     ----------
-    rows : ndarray [n, d]
-        Of more than 5,000 a seeded sample is compared.
+    X : array-like [n, d]
+        Finite rows. Of more than 5,000 a seeded sample is compared.
     random_state : int, default 0
         Seed of sample and shuffles.
     """
+    rows: Array = np.asarray(X)
     generator = np.random.default_rng(random_state)
     if len(rows) > PARALLEL_ROWS:
         rows = rows[np.sort(generator.choice(len(rows), PARALLEL_ROWS, replace=False))]
     centred = rows - rows.mean(axis=0)
     found = _variances(centred)
-    chance = np.array(
-        [_variances(generator.permuted(centred, axis=0)) for _ in range(PARALLEL_DRAWS)]
-    )
+    drawn = [_variances(generator.permuted(centred, axis=0)) for _ in range(PARALLEL_DRAWS)]
+    chance = np.quantile(drawn, PARALLEL_LEVEL, axis=0)
     # Centring costs one degree of freedom, and the last variance is rounding.
-    within_chance = found <= np.quantile(chance, PARALLEL_LEVEL, axis=0)
-    return max(1, int(within_chance.argmax()) if within_chance.any() else len(found))
+    within_chance = found <= chance
+    count = max(1, int(within_chance.argmax()) if within_chance.any() else len(found))
+    return ParallelAnalysis(found, chance, count)
 
 
 def _variances(centred: Array) -> Array:
@@ -167,13 +186,18 @@ def skewness(rows: Array, axes: Array) -> Array:
     0 for an axis along which the rows do not vary.
     """
     n, d = rows.shape
-    shift = rows[0].astype(np.float64)
     directions = axes.T.astype(rows.dtype)
-    powers = np.zeros((3, len(axes)))
-    for part in blocks(n, d, rows.itemsize):
-        z = ((rows[part] - shift.astype(rows.dtype)) @ directions).astype(np.float64)
-        square = z * z
-        powers += [z.sum(axis=0), square.sum(axis=0), np.einsum("ij,ij->j", square, z)]
+    shift = rows[0] @ directions
+
+    def work(slices: Iterator[slice]) -> tuple[Array, ...]:
+        powers = np.zeros((3, len(axes)))
+        for part in slices:
+            z = (rows[part] @ directions - shift).astype(np.float64)
+            square = z * z
+            powers += [z.sum(axis=0), square.sum(axis=0), np.einsum("ij,ij->j", square, z)]
+        return (powers,)
+
+    (powers,) = sum_over(blocks(n, d, rows.itemsize), work)
     mean, second, third = powers / n
     variance = second - mean**2
     central = third - 3 * mean * second + 2 * mean**3

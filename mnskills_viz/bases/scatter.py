@@ -4,21 +4,31 @@ Everything goes through the rows a block at a time: they may be mapped from a fi
 memory, and no centred copy is made.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse.linalg
+from threadpoolctl import ThreadpoolController
 
 from ..activations.moments import Moments
 from ..errors import InputError
 
 Array = npt.NDArray[np.floating[Any]]
 
+Part = TypeVar("Part")
+
 # Of rows centred and multiplied at a time: as much as stays in a processor's cache.
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 4 * 2**20
+
+# Blocks worked on at once, and how wide products may be for that: each has sums of its own.
+MOST_WORKERS = 4
+WIDE = 2048
 
 # Products of float32 rows are exact to about 3e-7 of the largest variance. An axis that holds
 # less than this share of it is computed again in float64.
@@ -58,15 +68,53 @@ def blocks(n: int, width: int, itemsize: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
+def _wide_blocks(n: int, width: int, itemsize: int) -> Iterator[slice]:
+    """`blocks` for products [width, width]: each of many rows, for the sum has its cost."""
+    size = max(width // 2, BLOCK_BYTES // (width * itemsize))
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def sum_over(
+    slices: Iterator[slice],
+    work: Callable[[Iterator[slice]], tuple[Array, ...]],
+    most_workers: int = MOST_WORKERS,
+) -> list[Array]:
+    """Sums of what `work` makes of its share of the slices, in threads.
+
+    One thread that centres a block while another multiplies one is quicker than a product that
+    takes all processors and then leaves them to wait: by a third at 50,000 x 576.
+    """
+    controller = _libraries()
+    blas = controller.select(user_api="blas").lib_controllers
+    threads = max([1, *(found.num_threads for found in blas)])
+    workers = min(threads, most_workers)
+    every = list(slices)
+    with (
+        controller.limit(limits=threads // workers, user_api="blas"),
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        shares = pool.map(work, (iter(every[i::workers]) for i in range(workers)))
+        return [functools.reduce(operator.iadd, found) for found in zip(*shares, strict=True)]
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def mean_of(rows: Array) -> Array:
     """Mean of `rows` [n, d], as float64 [d]."""
     n, d = rows.shape
-    total = np.zeros(d)
-    shift = rows[0].astype(np.float64)
-    for part in blocks(n, d, rows.itemsize):
-        block = rows[part] - rows[0]
-        total += np.ones(len(block), dtype=rows.dtype) @ block
-    found: Array = shift + total / n
+
+    def work(slices: Iterator[slice]) -> tuple[Array, ...]:
+        total = np.zeros(d)
+        for part in slices:
+            block = rows[part] - rows[0]
+            total += np.ones(len(block), dtype=rows.dtype) @ block
+        return (total,)
+
+    (total,) = sum_over(blocks(n, d, rows.itemsize), work)
+    found: Array = rows[0] + total / n
     return found
 
 
@@ -99,16 +147,23 @@ def scatter(rows: Array, dtype: np.dtype[Any]) -> Scatter:
     spread (T. F. Chan, G. H. Golub and R. J. LeVeque, The American Statistician 37, 1983).
     """
     n, d = rows.shape
-    itemsize = dtype.itemsize
     if d > n:
         return _gram(rows, dtype)
-    first = next(blocks(n, d, itemsize))
+    first = next(_wide_blocks(n, d, dtype.itemsize))
     shift = rows[first].mean(axis=0, dtype=np.float64).astype(dtype)
-    total, products = np.zeros(d), np.zeros((d, d))
-    for part in blocks(n, d, itemsize):
-        block = rows[part] - shift
-        total += np.ones(len(block), dtype=dtype) @ block
-        products += block.T @ block
+
+    def work(slices: Iterator[slice]) -> tuple[Array, ...]:
+        total, products = np.zeros(d), np.zeros((d, d))
+        centred = np.empty((first.stop, d), dtype=dtype)
+        found = np.empty((d, d), dtype=dtype)
+        for part in slices:
+            block = np.subtract(rows[part], shift, out=centred[: part.stop - part.start])
+            total += np.ones(len(block), dtype=dtype) @ block
+            products += np.matmul(block.T, block, out=found)
+        return total, products
+
+    workers = MOST_WORKERS if d <= WIDE else 1
+    total, products = sum_over(_wide_blocks(n, d, dtype.itemsize), work, workers)
     offset = total / n
     products /= n
     products -= np.outer(offset, offset)
@@ -117,12 +172,18 @@ def scatter(rows: Array, dtype: np.dtype[Any]) -> Scatter:
 
 def _gram(rows: Array, dtype: np.dtype[Any]) -> Scatter:
     n, d = rows.shape
-    mean, products = np.empty(d), np.zeros((n, n))
-    for part in blocks(d, n, dtype.itemsize):
-        block = rows[:, part].astype(dtype)
-        mean[part] = block.mean(axis=0, dtype=np.float64)
-        block -= mean[part].astype(dtype)
-        products += block @ block.T
+    mean = mean_of(rows)
+    centre = mean.astype(dtype)
+
+    def work(slices: Iterator[slice]) -> tuple[Array, ...]:
+        products, found = np.zeros((n, n)), np.empty((n, n), dtype=dtype)
+        for part in slices:
+            block = rows[:, part] - centre[part]
+            products += np.matmul(block, block.T, out=found)
+        return (products,)
+
+    workers = MOST_WORKERS if n <= WIDE else 1
+    (products,) = sum_over(_wide_blocks(d, n, dtype.itemsize), work, workers)
     # What rounding the means to `dtype` left: rows and columns of the products sum to 0.
     products -= products.mean(axis=0)
     products -= products.mean(axis=1, keepdims=True)
@@ -221,9 +282,11 @@ def _spectrum(products: Array, n_axes: int | float, total: float) -> _Spectrum:
             return _Spectrum(variances[order], vectors[:, order])
         except scipy.sparse.linalg.ArpackError:  # no gap to converge by
             pass
-    variances, vectors = scipy.linalg.eigh(
-        products, subset_by_index=[size - wanted, size - 1], check_finite=False
-    )
+    # Not in threads: they gain little, and wait on the processors that the next product needs.
+    with _libraries().limit(limits=1, user_api="blas"):
+        variances, vectors = scipy.linalg.eigh(
+            products, subset_by_index=[size - wanted, size - 1], check_finite=False
+        )
     if isinstance(n_axes, float):
         held = np.cumsum(variances[::-1])
         wanted = min(int((held < n_axes * total).sum()) + 1, size)
