@@ -1,8 +1,8 @@
 """Sparse autoencoders: rows per second, held-out FVU and directions found, against SAELens.
 
 A planted dictionary (width 576, 1,152 unit directions of which 8 add up to a row) and, where
-given, real activations; 2,304 latents, TopK, 1,024 rows a step, the same rows, split and number
-of epochs for all. The rivals get the best of `RATES` as their learning rate.
+given, real activations; 2,304 latents, TopK, 1,024 rows a step (256 of few), the same rows and
+number of epochs for all. The rivals get the best of `RATES` as their learning rate.
 
     python benchmarks/sae.py [ROWS.npy ...]
 """
@@ -17,7 +17,7 @@ import torch
 import mnskills_viz as mn
 
 WIDTH, TRUE, ACTIVE = 576, 1152, 8
-LATENTS, BATCH, STEPS = 2304, 1024, 600
+LATENTS, STEPS = 2304, 600
 ROWS, HELD_OUT = 61_440, 4_096
 RATES = (1e-3, 3e-3)
 DL = importlib.util.find_spec("dictionary_learning") is not None
@@ -37,10 +37,13 @@ def planted(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rows + 0.02 * generator.standard_normal(rows.shape).astype(np.float32), true
 
 
+def batch_size(rows: np.ndarray) -> int:
+    return 1024 if len(rows) > 20_000 else 256
+
+
 def batches(rows: np.ndarray):
     """Shuffled epochs without end."""
-    tensor = torch.from_numpy(rows)
-    size = min(BATCH, len(rows))
+    tensor, size = torch.from_numpy(rows), batch_size(rows)
     while True:
         for part in torch.randperm(len(rows)).split(size):
             if len(part) == size:
@@ -55,7 +58,7 @@ def sae_lens(rows: np.ndarray, k: int, steps: int, rate: float):
     torch.manual_seed(0)
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=rows.shape[1], d_sae=LATENTS, k=k))
     scale = 1 / float(np.linalg.norm(rows, axis=1).mean()) * rows.shape[1] ** 0.5
-    size = min(BATCH, len(rows))
+    size = batch_size(rows)
     config = SAETrainerConfig(
         total_training_samples=steps * size,
         train_batch_size_samples=size,
@@ -99,7 +102,7 @@ def dictionary_learning(rows: np.ndarray, k: int, steps: int, rate: float):
 
 
 def ours(rows: np.ndarray, k: int, steps: int, variant: str):
-    size = min(BATCH, len(rows))
+    size = batch_size(rows)
     clock = []
     sae = mn.SparseAutoencoder(
         LATENTS, k, variant, max_epochs=round(steps * size / (0.9 * len(rows))), batch_size=size,
@@ -123,8 +126,8 @@ def found(directions: np.ndarray, true: np.ndarray | None) -> str:
 
 
 def compare(name: str, rows: np.ndarray, held_out: np.ndarray, k: int, true) -> None:
-    steps = min(STEPS, 50 * max(1, len(rows) // BATCH))
-    worked = steps * min(BATCH, len(rows))
+    steps = min(STEPS, 50 * (len(rows) // batch_size(rows)))
+    worked = steps * batch_size(rows)
     print(f"\n{name}: {len(rows):,} x {rows.shape[1]}, k = {k}, {steps} steps")
     rival, pace = np.inf, 0.0
     for label, train in (("SAELens", sae_lens), ("dictionary_learning", dictionary_learning)):

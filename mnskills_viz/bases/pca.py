@@ -105,7 +105,7 @@ class PCABasis(Basis):
         else:
             rows = checked_rows(self, X, fitting=True, least=2)
             if asked is None:
-                asked = parallel_analysis(rows, self.random_state).count
+                asked = parallel_analysis(rows, self.random_state).n_axes
             found, count, dtype = principal_axes(rows, asked), len(rows), rows.dtype
             skews = skewness(rows[:: -(-count // SIGN_ROWS)], found.axes)
         rank = len(found.axes)
@@ -139,7 +139,7 @@ class ParallelAnalysis(NamedTuple):
     """[min(n, d)] of the rows. Their sum is the total variance."""
     chance: Array
     """[min(n, d)] the 95 % point of the variances of shuffled rows, axis by axis."""
-    count: int
+    n_axes: int
     """How many axes, from the first on, hold more than chance gives; at least 1."""
 
 

@@ -58,7 +58,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Epochs without a better validation loss after which training stops.
     batch_size : int, default 256
         Rows a step.
-    learning_rate : float, default 2e-3
+    learning_rate : float, default 1e-3
         Of Adam, for rows scaled to a mean square length of 1 (the scale is folded back in).
     device : str, default "auto"
         Where to train: a GPU if there is one, or the name of a torch device.
@@ -98,7 +98,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         max_epochs: int = 50,
         patience: int = 5,
         batch_size: int = 256,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         device: str = "auto",
         random_state: int = 0,
     ) -> None:

@@ -236,25 +236,23 @@ def test_auto_keeps_one_axis_of_nothing_but_noise():
 
 
 def test_rows_larger_than_memory_are_read_a_block_at_a_time(tmp_path):
-    """In a process of its own: the peak of memory is the least that it ever needed."""
+    """In a process of its own, which may allocate less than half of what the rows take."""
     code = """
 import resource, sys
 import numpy as np
-from mnskills_viz.activations.moments import Moments
-from mnskills_viz.bases import scatter as scatter_module
 from mnskills_viz.bases.pca import PCABasis
 X = np.load(sys.argv[1], mmap_mode="r")
-PCABasis(n_axes=8).fit(X[:1000])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-# Pages of the file count while they are mapped, so they are dropped: only copies are measured.
-resource.setrlimit(resource.RLIMIT_DATA, (800 * 2**20, 800 * 2**20))
+PCABasis(n_axes=8).fit(X[:40_000])  # libraries are loaded, threads have started
+status = open("/proc/self/status").read()
+cap = int(status.split("VmData:")[1].split()[0]) * 1024 + int(0.4 * X.nbytes)
+resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
 basis = PCABasis(n_axes=8).fit(X)
 print(basis.explained_variance_ratio_.sum())
 """
     rows = np.lib.format.open_memmap(
-        tmp_path / "rows.npy", "w+", dtype=np.float32, shape=(1_000_000, 256)
+        tmp_path / "rows.npy", "w+", dtype=np.float32, shape=(400_000, 256)
     )
-    rows[:, :4] = np.random.default_rng(0).standard_normal((1_000_000, 4))
+    rows[:, :4] = np.random.default_rng(0).standard_normal((400_000, 4))
     rows.flush()
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "rows.npy"],
