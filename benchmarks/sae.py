@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import mnskills_viz as mn
+from mnskills_viz.bases import sparse_kernels as kernels
 
 WIDTH, TRUE, ACTIVE = 576, 1152, 8
 LATENTS, STEPS = 2304, 600
@@ -158,7 +159,47 @@ def compare(name: str, rows: np.ndarray, held_out: np.ndarray, k: int, true) -> 
             print(f"       the best rival's FVU after {reached[0] if reached else np.nan:.1f} s")
 
 
+def best_of(work, runs: int = 9) -> float:
+    """Milliseconds."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times)
+
+
+def products() -> None:
+    """What is done with the active latents of a batch, by sparse and by dense products."""
+    rows, decoder = torch.randn(1024, WIDTH), torch.randn(LATENTS, WIDTH)
+    scores = torch.randn(1024, LATENTS)
+    print("\nproducts of a batch of 1,024 in ms: sparse, dense float32, dense bfloat16")
+    for k in (16, 64, 256):
+        codes = kernels.top_of_each_row(scores, k)
+        dense = torch.zeros_like(scores).scatter_(1, codes.latents.view(1024, k), 1.0)
+        half, half_rows, half_decoder = dense.bfloat16(), rows.bfloat16(), decoder.bfloat16()
+        for name, work in {
+            "decode": (
+                lambda codes=codes: kernels.decode(codes, decoder),
+                lambda dense=dense: dense @ decoder,
+                lambda half=half, by=half_decoder: half @ by,
+            ),
+            "to latents": (
+                lambda codes=codes: kernels.sum_by_latent(codes, rows, LATENTS),
+                lambda dense=dense: dense.T @ rows,
+                lambda half=half, by=half_rows: half.T @ by,
+            ),
+            "values": (
+                lambda codes=codes: kernels.products(codes, rows, decoder),
+                lambda: rows @ decoder.T,
+                lambda left=half_rows, right=half_decoder: left @ right.T,
+            ),
+        }.items():
+            print(f"  k = {k:3} {name:12}" + "".join(f"{best_of(one):8.2f}" for one in work))
+
+
 def main() -> None:
+    products()
     rows, true = planted(ROWS, 1)
     compare("planted", rows, planted(HELD_OUT, 2)[0], ACTIVE, true)
     for file in sys.argv[1:]:

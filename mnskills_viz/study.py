@@ -497,8 +497,9 @@ class Study:
     def _checkpoint(self, folder: Path, wanted: dict[str, Any]) -> Path:
         """Where a training that is stopped is taken up again; those of other choices go."""
         name = f".{folder.name}-{_key(_plain(wanted))}.checkpoint"
-        for other in folder.parent.glob(f".{folder.name}-*.checkpoint"):
-            if other.name != name:
+        for other in folder.parent.glob(".*.checkpoint"):
+            base, _, key = other.stem.rpartition("-")
+            if base == f".{folder.name}" and key != name.removesuffix(".checkpoint")[-16:]:
                 other.unlink()
         return folder.parent / name
 

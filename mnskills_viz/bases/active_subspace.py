@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .basis import Array, Basis, check_count, checked_rows, warn_if_clipped
+from .basis import Array, Basis, as_array, check_count, checked_rows, warn_if_clipped
 from .orthogonalize import independent_rows, orthogonalize
 from .pca import signs, skewness
 from .scatter import blocks, mean_of, spreads, total_variance
@@ -286,7 +286,7 @@ def _checked_gradients(gradients: npt.ArrayLike | None, width: int) -> Array:
             "its .matrix(layer)"
         )
     try:
-        slopes = np.asarray(gradients, dtype=np.float64)
+        slopes = np.asarray(as_array(gradients), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"gradients must be a matrix of numbers [m, {width}]: {error}") from error
     if slopes.ndim != 2 or slopes.shape[1] != width or len(slopes) == 0:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -278,7 +278,7 @@ def checked_rows(
     try:
         rows: Array = validate_data(
             estimator,
-            _from_torch(X) if hasattr(X, "detach") else X,
+            as_array(X),
             reset=fitting,
             dtype=[np.float32, np.float64],
             ensure_all_finite=False,  # the check below says where
@@ -295,9 +295,11 @@ def checked_rows(
     return rows
 
 
-def _from_torch(tensor: Any) -> npt.ArrayLike:
-    """A tensor, wherever it lives, as an array; numpy knows no bfloat16."""
-    there = tensor.detach().cpu()
+def as_array(X: Any) -> npt.ArrayLike:
+    """A tensor, wherever it lives, as an array (numpy knows no bfloat16); else `X` itself."""
+    if not hasattr(X, "detach"):
+        return cast(npt.ArrayLike, X)
+    there = X.detach().cpu()
     found: npt.ArrayLike = (there.float() if there.element_size() < 4 else there).numpy()
     return found
 

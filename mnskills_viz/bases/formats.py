@@ -120,7 +120,7 @@ def read_sae_lens(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
         raise InputError(f"{folder} is not a whole dictionary: it lacks {error}") from error
     m = len(bias)
     found = (encoder.shape, decoder.T.shape, (len(mean), m), (len(mean), len(threshold)))
-    if any(one != tuple(shape) for one in found):
+    if any(one != tuple(shape) for one in found) or (k or 0) > m:
         raise InputError(f"{weights} is not of the shape {shape} that {CONFIG_FILE} says")
     if config.get("rescale_acts_by_decoder_norm"):
         lengths = np.linalg.norm(decoder, axis=1)
@@ -141,8 +141,11 @@ def read_sae_lens(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
 def _activation(config: dict[str, Any], folder: Path) -> tuple[str, int | None]:
     """Which kind of dictionary it is, and its `k`; refuses what cannot be folded into numbers."""
     kind, k = config.get("architecture", "standard"), config.get("k")
-    if config.get("activation_fn_str", config.get("activation_fn")) == "topk":  # before 6.0
+    function = config.get("activation_fn_str", config.get("activation_fn", "relu"))  # before 6.0
+    if function == "topk":
         kind, k = "topk", config["activation_fn_kwargs"]["k"]
+    elif function != "relu":
+        raise InputError(f"{folder}: the activation {function!r} is not read; expected relu")
     if kind not in ("topk", "jumprelu", "standard"):
         raise InputError(
             f"{folder}: a dictionary of the architecture {kind!r} is not read; expected topk, "

@@ -145,6 +145,10 @@ class _Plan(NamedTuple):
 
 def _plan(target: Sequence[Any] | npt.NDArray[Any], seed: int) -> _Plan:
     values = np.asarray(target)
+    if values.dtype == object:
+        known = [value for value in values.tolist() if value is not None]
+        if known and all(isinstance(value, float) for value in known):
+            values = values.astype(np.float64)  # None becomes NaN
     if values.ndim != 1:
         raise InputError(f"target must be one value a row, got the shape {values.shape}")
     generator = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .basis import Array
+from .basis import Array, as_array
 
 METHODS = ("lowdin", "qr")
 
@@ -117,7 +117,7 @@ def _gram_schmidt(matrix: Array) -> _Independent:
 
 
 def _checked(directions: npt.ArrayLike) -> Array:
-    matrix = np.asarray(directions)
+    matrix = np.asarray(as_array(directions))
     if matrix.ndim != 2 or matrix.size == 0:
         raise InputError(f"directions must be a matrix [k, d], got the shape {matrix.shape}")
     if matrix.dtype.kind not in "fiu":

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
+from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError
 from .basis import Array, Basis, Tensors, check_count, checked_rows, warn_if_clipped
@@ -109,7 +110,8 @@ class SAEBasis(Basis):
             See `SparseAutoencoder.fit`.
         dictionary : SparseAutoencoder, optional
             A fitted or loaded one to choose the axes from, in place of training one; the
-            parameters of the dictionary are not used then.
+            parameters of the dictionary are not used then. Its FVU is told on a tenth of `X`,
+            which flatters it if it was trained on these rows.
 
         Returns
         -------
@@ -132,19 +134,23 @@ class SAEBasis(Basis):
         rows = checked_rows(self, X, fitting=True, least=FEWEST_ROWS)
         if dictionary is None:
             dictionary = self._untrained_dictionary().fit(rows, None, source, progress, checkpoint)
-        elif dictionary.n_features_in_ != rows.shape[1]:
+            held_out = dictionary.validation_rows_
+        else:
+            check_is_fitted(dictionary)
+            held_out = held_out_rows(len(rows), self.random_state)
+        if dictionary.n_features_in_ != rows.shape[1]:
             raise InputError(
                 f"the dictionary is of width {dictionary.n_features_in_}, X of {rows.shape[1]}; "
                 "give rows of the layer that it was trained on"
             )
         self.dictionary_ = dictionary
         codes = dictionary.encode(rows)
-        self._compare_with_pca(rows, codes)
+        self._compare_with_pca(rows, codes, held_out)
 
         spread = principal_axes(rows, min(rows.shape))
         active = np.flatnonzero(codes.sum(axis=0) > 0)
         chosen = strongest_directions(
-            self.dictionary_.components_[active],
+            _unit(self.dictionary_.components_[active]),
             spread.axes * np.sqrt(spread.variances)[:, None],
             asked,
         )
@@ -154,10 +160,9 @@ class SAEBasis(Basis):
             f"{len(active)} latents are ever active, and the rows' rank is {len(spread.axes)}",
         )
         self.latents_ = active[chosen]
-        directions = self.dictionary_.components_[self.latents_].astype(np.float64)
+        directions = _unit(self.dictionary_.components_[self.latents_])
         axes = orthogonalize(directions, self.orthogonalize)
-        lengths = np.linalg.norm(directions, axis=1)  # 1, unless it was made elsewhere
-        self.source_cosine_ = (np.einsum("ij,ij->i", axes, directions) / lengths).astype(rows.dtype)
+        self.source_cosine_ = np.einsum("ij,ij->i", axes, directions).astype(rows.dtype)
         scale = spreads(rows, spread.mean, axes)
         total = spread.total_variance
         return self._settle(spread.mean, axes, scale, total, len(rows), rows.dtype, source)
@@ -171,13 +176,12 @@ class SAEBasis(Basis):
             random_state=self.random_state,
         )
 
-    def _compare_with_pca(self, rows: Array, codes: scipy.sparse.csr_array) -> None:
+    def _compare_with_pca(
+        self, rows: Array, codes: scipy.sparse.csr_array, held_out: npt.NDArray[np.int64]
+    ) -> None:
         """Held-out FVU of the dictionary and of as many principal axes, from the same rows."""
         dictionary = self.dictionary_
-        held_out = dictionary.validation_rows_
-        if len(held_out) == 0:  # made elsewhere: all rows are new to it, but not to the PCA
-            held_out = held_out_rows(len(rows), self.random_state)
-        k = dictionary.k or max(1, round(codes.nnz / len(rows)))
+        k = dictionary.k_ or max(1, round(codes.nnz / len(rows)))
         learned = np.setdiff1d(np.arange(len(rows)), held_out)
         pca = principal_axes(rows[learned], k)
         axes, mean = pca.axes.astype(rows.dtype), pca.mean.astype(rows.dtype)
@@ -200,6 +204,14 @@ class SAEBasis(Basis):
     def _restore(self, tensors: Tensors, diagnostics: dict[str, Any], folder: Path) -> None:
         super()._restore(tensors, diagnostics, folder)
         self.dictionary_ = SparseAutoencoder.load(folder)
+
+
+def _unit(directions: Array) -> Array:
+    """Rows of length 1, float64: those of a dictionary made elsewhere may have others."""
+    rows = directions.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.where(lengths > 0, lengths, 1.0)
+    return unit
 
 
 def strongest_directions(directions: Array, spread: Array, n_axes: int) -> npt.NDArray[np.int64]:

@@ -4,8 +4,10 @@ Everything goes through the rows a block at a time: they may be mapped from a fi
 memory, and no centred copy is made.
 """
 
+import contextlib
 import functools
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -26,13 +28,20 @@ Part = TypeVar("Part")
 # Of rows centred and multiplied at a time: as much as stays in a processor's cache.
 BLOCK_BYTES = 4 * 2**20
 
-# Blocks worked on at once, and how wide products may be for that: each has sums of its own.
-MOST_WORKERS = 4
+# Shares of the blocks that are summed at once, and how wide products may be for that: each share
+# has sums of its own.
+SHARES = 2
 WIDE = 2048
+
+# Held while the threads of BLAS are limited.
+_LIMITING = threading.RLock()
 
 # Products of float32 rows are exact to about 3e-7 of the largest variance. An axis that holds
 # less than this share of it is computed again in float64.
 FLOAT32_RANGE = 1e-4
+
+# Below this the squares of float32 lose digits.
+FLOAT32_SMALLEST = 1e-25
 
 # From this size on a few eigenvectors are found sooner by Lanczos iterations.
 LANCZOS_SIZE = 1000
@@ -77,24 +86,38 @@ def _wide_blocks(n: int, width: int, itemsize: int) -> Iterator[slice]:
 def sum_over(
     slices: Iterator[slice],
     work: Callable[[Iterator[slice]], tuple[Array, ...]],
-    most_workers: int = MOST_WORKERS,
+    n_shares: int = SHARES,
 ) -> list[Array]:
-    """Sums of what `work` makes of its share of the slices, in threads.
+    """Sums of what `work` makes of each share of the slices, the shares in threads.
 
     One thread that centres a block while another multiplies one is quicker than a product that
-    takes all processors and then leaves them to wait: by a third at 50,000 x 576.
+    takes all processors and then leaves them to wait: by a third at 50,000 x 576. The shares are
+    the same whatever the number of threads.
     """
-    controller = _libraries()
-    blas = controller.select(user_api="blas").lib_controllers
-    threads = max([1, *(found.num_threads for found in blas)])
-    workers = min(threads, most_workers)
     every = list(slices)
-    with (
-        controller.limit(limits=threads // workers, user_api="blas"),
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        shares = pool.map(work, (iter(every[i::workers]) for i in range(workers)))
+
+    @np.errstate(over="ignore", invalid="ignore")  # what is no number is found in the sums
+    def quietly(share: Iterator[slice]) -> tuple[Array, ...]:
+        return work(share)
+
+    with _few_threads(n_shares) as workers, ThreadPoolExecutor(workers) as pool:
+        shares = pool.map(quietly, (iter(every[i::n_shares]) for i in range(n_shares)))
         return [functools.reduce(operator.iadd, found) for found in zip(*shares, strict=True)]
+
+
+@contextlib.contextmanager
+def _few_threads(workers: int | None = None) -> Iterator[int]:
+    """Leave each of at most `workers` of us its part of the threads that BLAS has, or but one.
+
+    The limit holds for the whole process: who comes second waits, or would take the limited
+    number for the whole and leave it behind.
+    """
+    with _LIMITING:
+        blas = _libraries().select(user_api="blas")
+        threads = max([1, *(library.num_threads for library in blas.lib_controllers)])
+        workers = min(workers or threads, threads)
+        with blas.limit(limits=threads // workers):
+            yield workers
 
 
 @functools.cache
@@ -105,27 +128,36 @@ def _libraries() -> ThreadpoolController:
 def mean_of(rows: Array) -> Array:
     """Mean of `rows` [n, d], as float64 [d]."""
     n, d = rows.shape
+    shift = _near_mean(rows)
 
     def work(slices: Iterator[slice]) -> tuple[Array, ...]:
         total = np.zeros(d)
         for part in slices:
-            block = rows[part] - rows[0]
+            block = rows[part] - shift
             total += np.ones(len(block), dtype=rows.dtype) @ block
         return (total,)
 
     (total,) = sum_over(blocks(n, d, rows.itemsize), work)
-    found: Array = rows[0] + total / n
+    found: Array = shift + total / n
+    return found
+
+
+def _near_mean(rows: Array) -> Array:
+    """Mean of the first block in the rows' own type: sums about it keep their digits."""
+    first = next(blocks(len(rows), rows.shape[1], rows.itemsize))
+    found: Array = rows[first].mean(axis=0, dtype=np.float64).astype(rows.dtype)
     return found
 
 
 def total_variance(rows: Array, mean: Array) -> float:
     """Mean squared distance of `rows` [n, d] from `mean`; 0 where it is rounding alone."""
-    centre, total = mean.astype(rows.dtype), 0.0
+    centre, squares = mean.astype(rows.dtype), np.zeros(rows.shape[1])
     for part in blocks(len(rows), rows.shape[1], rows.itemsize):
-        centred = rows[part] - centre
-        total += float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
-    rounding = float(np.finfo(rows.dtype).eps) ** 2 * float(mean @ mean)
-    return total / len(rows) if total > rounding * len(rows) else 0.0
+        centred = (rows[part] - centre).astype(np.float64, copy=False)
+        squares += np.einsum("ij,ij->j", centred, centred)
+    squares /= len(rows)
+    rounding = (float(np.finfo(rows.dtype).eps) * mean) ** 2
+    return float(squares[squares > rounding].sum())
 
 
 def spreads(rows: Array, mean: Array, axes: Array) -> Array:
@@ -150,7 +182,7 @@ def scatter(rows: Array, dtype: np.dtype[Any]) -> Scatter:
     if d > n:
         return _gram(rows, dtype)
     first = next(_wide_blocks(n, d, dtype.itemsize))
-    shift = rows[first].mean(axis=0, dtype=np.float64).astype(dtype)
+    shift = _near_mean(rows).astype(dtype)
 
     def work(slices: Iterator[slice]) -> tuple[Array, ...]:
         total, products = np.zeros(d), np.zeros((d, d))
@@ -162,8 +194,8 @@ def scatter(rows: Array, dtype: np.dtype[Any]) -> Scatter:
             products += np.matmul(block.T, block, out=found)
         return total, products
 
-    workers = MOST_WORKERS if d <= WIDE else 1
-    total, products = sum_over(_wide_blocks(n, d, dtype.itemsize), work, workers)
+    n_shares = SHARES if d <= WIDE else 1
+    total, products = sum_over(_wide_blocks(n, d, dtype.itemsize), work, n_shares)
     offset = total / n
     products /= n
     products -= np.outer(offset, offset)
@@ -182,8 +214,8 @@ def _gram(rows: Array, dtype: np.dtype[Any]) -> Scatter:
             products += np.matmul(block, block.T, out=found)
         return (products,)
 
-    workers = MOST_WORKERS if n <= WIDE else 1
-    (products,) = sum_over(_wide_blocks(d, n, dtype.itemsize), work, workers)
+    n_shares = SHARES if n <= WIDE else 1
+    (products,) = sum_over(_wide_blocks(d, n, dtype.itemsize), work, n_shares)
     # What rounding the means to `dtype` left: rows and columns of the products sum to 0.
     products -= products.mean(axis=0)
     products -= products.mean(axis=1, keepdims=True)
@@ -213,9 +245,7 @@ def principal_axes(rows: Array, n_axes: int | float) -> PrincipalAxes:
             return found
     found = _principal_axes(rows, n_axes, np.dtype(np.float64))
     if found is None:
-        raise InputError(
-            f"all {len(rows)} rows are equal: there is no direction along which they vary"
-        )
+        raise _no_direction(len(rows))
     return found
 
 
@@ -228,15 +258,13 @@ def axes_of_moments(moments: Moments, n_axes: int | float) -> PrincipalAxes:
         Fewer than two rows, or all rows are equal.
     """
     covariance = moments.covariance * ((moments.count - 1) / moments.count)
-    total = float(np.trace(covariance))
+    total = _finite(float(np.trace(covariance)))
     variances, vectors = _spectrum(covariance, n_axes, total)
     # The moments are about 0: what is left about the mean carries the rounding of the whole.
-    size = total + float(moments.mean @ moments.mean)
-    rank = int((variances > len(covariance) * np.finfo(np.float64).eps * size).sum())
+    lengths = variances + np.square(vectors.T) @ moments.mean**2
+    rank = int((variances > len(covariance) * np.finfo(np.float64).eps * lengths).sum())
     if rank == 0:
-        raise InputError(
-            f"all {moments.count} rows are equal: there is no direction along which they vary"
-        )
+        raise _no_direction(moments.count)
     axes = np.ascontiguousarray(vectors[:, :rank].T)
     return PrincipalAxes(axes, variances[:rank], total, moments.mean)
 
@@ -244,23 +272,37 @@ def axes_of_moments(moments: Moments, n_axes: int | float) -> PrincipalAxes:
 def _principal_axes(rows: Array, n_axes: int | float, dtype: np.dtype[Any]) -> PrincipalAxes | None:
     """By products in `dtype`; None where these cannot tell the weakest axis from rounding."""
     n, d = rows.shape
+    exact = dtype == np.float64
     mean, products = scatter(rows, dtype)
     total = float(np.trace(products))
-    variances, vectors = _spectrum(products, n_axes, total)
-    # What rounding of the rows as they were given can put on an axis.
-    rounding = float(np.finfo(rows.dtype).eps) ** 2 * (total + float(mean @ mean))
-    if dtype == np.float32:
-        if variances[-1] < max(FLOAT32_RANGE * variances[0], 100 * rounding):
-            return None
-    else:
-        rounding += float(np.finfo(dtype).eps) * max(n, d) * max(float(variances[0]), 0.0)
-        rank = int((variances > rounding).sum())
-        if rank == 0:
-            return None
-        vectors, variances = vectors[:, :rank], variances[:rank]
+    if not exact and not FLOAT32_SMALLEST < total < np.inf:
+        return None
+    variances, vectors = _spectrum(products, n_axes, _finite(total))
+    least = float(np.finfo(np.float64).eps) * max(n, d) if exact else FLOAT32_RANGE
+    kept = variances > least * variances[0]
+    if not kept.any() or not (exact or kept.all()):
+        return None
+    variances, vectors = variances[kept], vectors[:, kept]
     if d > n:
         vectors = _from_gram(rows, mean, vectors / np.sqrt(n * variances), dtype)
-    return PrincipalAxes(np.ascontiguousarray(vectors.T), variances, total, mean)
+    # What rounding of the rows as they were given can put on an axis.
+    rounding = float(np.finfo(rows.dtype).eps) ** 2 * (np.square(vectors.T) @ mean**2)
+    kept = variances > (1 if exact else 100) * rounding
+    if not kept.any() or not (exact or kept.all()):
+        return None
+    axes = np.ascontiguousarray(vectors[:, kept].T)
+    return PrincipalAxes(axes, variances[kept], total, mean)
+
+
+def _finite(total: float) -> float:
+    """`total`, if it is a number."""
+    if not np.isfinite(total):
+        raise InputError("the rows are too large for their squares; divide them by a number")
+    return total
+
+
+def _no_direction(n: int) -> InputError:
+    return InputError(f"all {n} rows are equal: there is no direction along which they vary")
 
 
 class _Spectrum(NamedTuple):
@@ -283,7 +325,7 @@ def _spectrum(products: Array, n_axes: int | float, total: float) -> _Spectrum:
         except scipy.sparse.linalg.ArpackError:  # no gap to converge by
             pass
     # Not in threads: they gain little, and wait on the processors that the next product needs.
-    with _libraries().limit(limits=1, user_api="blas"):
+    with _few_threads():
         variances, vectors = scipy.linalg.eigh(
             products, subset_by_index=[size - wanted, size - 1], check_finite=False
         )

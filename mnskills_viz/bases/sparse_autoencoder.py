@@ -5,6 +5,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,9 +20,9 @@ from tqdm.auto import tqdm
 from ..devices import torch_device
 from ..errors import InputError
 from . import sparse_kernels as kernels
-from .basis import Array, check_count, checked_rows
+from .basis import Array, check_count, checked_rows, plain
 from .formats import Autoencoder, read_sae_lens, write_sae_lens
-from .scatter import mean_of, total_variance
+from .scatter import blocks, mean_of, total_variance
 from .sparse_state import Checkpoint, Metrics
 from .sparse_training import BLOCK, Dictionary, Progress, Rows, Schedule, train
 
@@ -29,6 +30,9 @@ VARIANTS = ("topk", "batchtopk", "matryoshka")
 
 VALIDATION_SHARE = 0.1
 FEWEST_ROWS = 4  # two to learn from, two to hold out
+
+# Share of the rows' spread that rounding of their mean to float32 may take.
+LARGEST_OFFSET = 0.01
 
 
 class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -63,7 +67,8 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     device : str, default "auto"
         Where to train: a GPU if there is one, or the name of a torch device.
     random_state : int, default 0
-        Seed of split, start and order of rows: the same seed gives the same arrays.
+        Seed of split, start and order of rows: the same seed gives the same arrays, on a GPU up
+        to rounding, for there sums have no fixed order.
 
     Attributes
     ----------
@@ -75,6 +80,8 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Added to the encoder's products, in the units of the rows.
     mean_ : ndarray [d] float32
         Mean of all fitted rows: the decoder's bias.
+    k_ : int or None
+        The `k` that it was fitted with; None of a "jumprelu" one that was made elsewhere.
     threshold_ : ndarray [n_latents] float32 or None
         What a latent has to exceed to be active, in the units of the rows; None for "topk".
     validation_rows_ : ndarray [v] int64
@@ -156,25 +163,32 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         scale = math.sqrt(total_variance(rows, mean))
         if scale == 0:
             raise InputError(f"all {n} rows are equal: there is nothing to learn")
+        if np.abs(mean).max() * np.finfo(np.float32).eps > LARGEST_OFFSET * scale:
+            raise InputError(
+                f"the rows lie {np.abs(mean).max() / scale:.0e} times their spread from 0, too far "
+                "for float32; subtract their mean first"
+            )
 
-        generator = torch.Generator(device="cpu").manual_seed(self.random_state)
+        generator = torch.Generator(device="cpu").manual_seed(int(self.random_state))
         held_out, learned = _split(n, generator)
         wanted = Rows(
             _as_tensor(rows).to(device),
-            torch.from_numpy(mean.astype(np.float32)).to(device),
+            torch.from_numpy(mean.astype(rows.dtype)).to(device),
             scale,
             torch.from_numpy(learned).to(device),
             torch.from_numpy(held_out).to(device),
         )
         kept = None
         if checkpoint is not None:
-            kept = Checkpoint(Path(checkpoint), self.get_params() | {"rows": _told_by(rows, mean)})
+            made_by = plain(self.get_params(), "a parameter") | {"rows": _told_by(rows)}
+            kept = Checkpoint(Path(checkpoint), made_by)
         with torch.inference_mode(False), torch.no_grad(), _shown(progress) as show:
             state = train(wanted, dictionary, schedule, generator, show, kept)
         self.components_: Array = state.best.decoder.cpu().numpy()
         self.encoder_: Array = np.ascontiguousarray(state.best.encoder.cpu().numpy().T)
         self.encoder_bias_: Array = state.best.bias.cpu().numpy() * np.float32(scale)
         self.mean_: Array = mean.astype(np.float32)
+        self.k_: int | None = self.k
         self.threshold_: Array | None = None
         if state.threshold is not None:
             self.threshold_ = np.full(self.n_latents, state.threshold * scale, dtype=np.float32)
@@ -215,7 +229,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         for start in range(0, len(rows), BLOCK):
             scores = torch.from_numpy((rows[start : start + BLOCK] - mean) @ encoder + bias)
             if self.threshold_ is None:
-                codes = kernels.top_of_each_row(scores, self.k or self.n_latents)
+                codes = kernels.top_of_each_row(scores, self.k_ or self.n_latents)
             else:
                 codes = kernels.above(scores, torch.from_numpy(self.threshold_).to(scores.dtype))
             parts = (codes.values.relu(), codes.latents, codes.offsets)
@@ -332,6 +346,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         loaded.components_, loaded.encoder_ = parts.decoder, parts.encoder
         loaded.encoder_bias_, loaded.mean_ = parts.encoder_bias, parts.mean
         loaded.threshold_ = parts.threshold
+        loaded.k_ = parts.k if parts.threshold is None else loaded.k
         loaded.n_iter_ = len(loaded.history_)
         loaded.n_features_in_ = len(parts.mean)
         return loaded
@@ -343,7 +358,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             self.components_,
             self.mean_,
             self.threshold_,
-            self.k if self.threshold_ is None else None,
+            self.k_ if self.threshold_ is None else None,
         )
 
     def _about(self) -> dict[str, Any]:
@@ -362,16 +377,20 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         n_latents, k = check_count("n_latents", self.n_latents), check_count("k", self.k)
         if k > n_latents:
             raise InputError(f"k={k} latents cannot be active out of n_latents={n_latents}")
+        seed: Any = self.random_state
+        if not isinstance(seed, Integral) or seed < 0:
+            raise InputError(f"random_state must be an integer of 0 or more, got {seed!r}")
         return Dictionary(n_latents, k, self.variant)
 
     def _checked_schedule(self) -> Schedule:
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        rate: Any = self.learning_rate
+        if not isinstance(rate, Real) or not 0 < float(rate) < np.inf:
+            raise InputError(f"learning_rate must be a number above 0, got {rate!r}")
         return Schedule(
             max_epochs=check_count("max_epochs", self.max_epochs),
             patience=check_count("patience", self.patience),
             batch_size=check_count("batch_size", self.batch_size),
-            learning_rate=float(self.learning_rate),
+            learning_rate=float(rate),
         )
 
     @property
@@ -386,8 +405,8 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
 def unexplained(rows: Array, reconstruction: Array) -> float:
     """``|rows - reconstruction|^2 / |rows - mean|^2``, summed in float64; NaN for equal rows."""
-    error = np.square(rows - reconstruction).sum(dtype=np.float64)
-    variance = np.square(rows - rows.mean(axis=0, dtype=np.float64)).sum(dtype=np.float64)
+    error = np.square(rows - reconstruction, dtype=np.float64).sum() / len(rows)
+    variance = total_variance(rows, mean_of(rows))
     return float(error / variance) if variance > 0 else float("nan")
 
 
@@ -412,12 +431,12 @@ def _as_tensor(rows: Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(rows))
 
 
-def _told_by(rows: Array, mean: Array) -> str:
-    """Digest by which rows are known again: shape, type, mean, first and last."""
-    digest = hashlib.sha256(f"{rows.shape} {rows.dtype.str}".encode())
-    for part in (mean, rows[0], rows[-1]):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:16]
+def _told_by(rows: Array) -> str:
+    """Digest by which rows are known again."""
+    digest = hashlib.blake2b(f"{rows.shape} {rows.dtype.str}".encode(), digest_size=8)
+    for part in blocks(len(rows), rows.shape[1], rows.itemsize):
+        digest.update(np.ascontiguousarray(rows[part]).data)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -438,3 +457,4 @@ def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
             bar.update(epoch - bar.n)
 
         yield move
+        bar.total = bar.n  # stopped early is not broken off, as a bar that is not full would say

@@ -126,16 +126,16 @@ def _largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     n, m = scores.shape
     size = math.isqrt(m // k)
-    if scores.is_cuda or size < 3:
+    if scores.device.type != "cpu" or size < 3:
         top = scores.topk(k, dim=1)
         return top.values, top.indices
     n_groups = m // size
     # Group j holds the places j, j + n_groups, ...: the maximum runs along whole rows.
     maxima = scores[:, : size * n_groups].view(n, size, n_groups).amax(dim=1)
     groups = maxima.topk(k, dim=1, sorted=False).indices
-    steps = torch.arange(0, size * n_groups, n_groups)
+    steps = torch.arange(0, size * n_groups, n_groups, device="cpu")
     places = (groups.unsqueeze(2) + steps).view(n, k * size)
-    rest = torch.arange(size * n_groups, m).expand(n, -1)  # belongs to no group
+    rest = torch.arange(size * n_groups, m, device="cpu").expand(n, -1)  # belongs to no group
     places = torch.cat([places, rest], dim=1)
     values, at = scores.gather(1, places).topk(k, dim=1)
     return values, places.gather(1, at)

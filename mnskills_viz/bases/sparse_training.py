@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 
 from ..devices import fast_dtype
+from ..errors import InputError
 from . import sparse_kernels as kernels
 from .sparse_kernels import Codes
 from .sparse_state import Checkpoint, Metrics, State, Weights
@@ -106,7 +107,7 @@ class Rows(NamedTuple):
     stored: torch.Tensor
     """[n, d], any floating type; may be mapped from a file."""
     mean: torch.Tensor
-    """[d] float32."""
+    """[d], of the type of the stored."""
     scale: float
     learned: torch.Tensor
     """[t] int64: rows to learn from."""
@@ -115,7 +116,7 @@ class Rows(NamedTuple):
 
     def at(self, indices: torch.Tensor) -> torch.Tensor:
         """Some rows centred and scaled, [len(indices), d] float32."""
-        return (self.stored[indices].float() - self.mean) / self.scale
+        return ((self.stored[indices] - self.mean) / self.scale).float()
 
     def blocks(self, indices: torch.Tensor) -> Iterator[torch.Tensor]:
         """The same, `BLOCK` at a time."""
@@ -164,8 +165,10 @@ def train(
         epoch = len(state.history)
         dead = (state.silent_epochs >= DEAD_AFTER).nonzero()[:, 0]
         fired = torch.zeros_like(state.silent_epochs, dtype=torch.bool)
-        square_error = torch.zeros((), device=rows.mean.device)
-        order = torch.randperm(len(rows.learned), generator=generator).to(rows.mean.device)
+        square_error = torch.zeros((), dtype=torch.float32, device=rows.mean.device)
+        order = torch.randperm(len(rows.learned), generator=generator, device="cpu").to(
+            rows.mean.device
+        )
         for i, part in enumerate(torch.split(order, schedule.batch_size)):
             rate = schedule.rate(epoch * steps_an_epoch + i, schedule.max_epochs * steps_an_epoch)
             optimizer.param_groups[0]["lr"] = rate
@@ -178,6 +181,11 @@ def train(
 
         threshold = _threshold(rows, weights, dictionary)
         val_fvu, l0 = _validate(rows, weights, dictionary.k, threshold)
+        if not math.isfinite(val_fvu):
+            raise InputError(
+                f"training came apart in epoch {epoch + 1} (FVU {val_fvu}); try a learning_rate "
+                f"below {schedule.learning_rate:g}"
+            )
         metrics = {
             "epoch": float(epoch + 1),
             "train_fvu": float(square_error) / train_square,
@@ -221,11 +229,13 @@ def _start(rows: Rows, dictionary: Dictionary, generator: torch.Generator) -> We
     shorter, by the factor that reconstructs best.
     """
     n_latents = dictionary.n_latents
-    picked = torch.randint(len(rows.learned), (n_latents,), generator=generator)
-    noise = torch.randn(n_latents, len(rows.mean), generator=generator).to(rows.mean.device)
+    picked = torch.randint(len(rows.learned), (n_latents,), generator=generator, device="cpu")
+    shape = (n_latents, len(rows.mean))
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+    noise = noise.to(rows.mean.device)
     directions = rows.at(rows.learned[picked.to(rows.mean.device)])
     decoder = F.normalize(F.normalize(directions, dim=1) + START_NOISE * F.normalize(noise, dim=1))
-    weights = Weights(decoder.clone(), rows.mean.new_zeros(n_latents), decoder)
+    weights = Weights(decoder.clone(), decoder.new_zeros(n_latents), decoder)
     some = rows.at(rows.learned[:: math.ceil(len(rows.learned) / START_ROWS)])
     rebuilt = kernels.decode(
         _exact(active(scores(some, weights), dictionary), some, weights), decoder
@@ -311,7 +321,7 @@ def _threshold(rows: Rows, weights: Weights, dictionary: Dictionary) -> float | 
         return None
     sample = rows.held_out[:: math.ceil(len(rows.held_out) / THRESHOLD_ROWS)]
     count = dictionary.k * len(sample)
-    largest = torch.empty(0, device=rows.mean.device)
+    largest = weights.bias.new_empty(0)
     for block in rows.blocks(sample):
         found = torch.addmm(weights.bias, block, weights.encoder.T).reshape(-1)
         candidates = torch.cat([largest, found])
@@ -328,7 +338,7 @@ def _validate(rows: Rows, weights: Weights, k: int, threshold: float | None) -> 
         codes = (
             kernels.top_of_each_row(found, k)
             if threshold is None
-            else kernels.above(found, torch.tensor(threshold, device=found.device))
+            else kernels.above(found, found.new_tensor(threshold))
         )
         codes = codes.with_values(codes.values.relu())
         error += float((block - kernels.decode(codes, weights.decoder)).square().sum())

@@ -1,4 +1,4 @@
-"""Figures of a collection: which tokens count, which stand out, and how layers differ.
+"""Figures of a collection: which tokens count, and which stand out.
 
 Functions from values to a string of HTML, the same string for the same values. Each carries its
 colours for light and dark with it, so that it can stand alone in the output of a notebook's cell.
@@ -6,37 +6,30 @@ colours for light and dark with it, so that it can stand alone in the output of 
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from .figures import INK, _bar, _figure, _line, _pc, _Scale, _text
+from . import drawing as draw
+from .drawing import BLUE, GREEN, INK, ORANGE, Scale
 from .markup import Markup, joined, rounded, tag
 
-PROMPT = "var(--mn-prompt, #0a6fb0)"
-RESPONSE = "var(--mn-response, #00805f)"
-SINK = "var(--mn-sink, #c2590a)"
+PROMPT, RESPONSE, SINK = BLUE, GREEN, ORANGE
 ROLES = {"template": INK, "prompt": PROMPT, "response": RESPONSE}
 
 STYLE = """
-.mn-collect{max-width:760px;margin:6px 0 12px}
-[data-jp-theme-light="false"] .mn-collect,.vscode-dark .mn-collect{
---mn-prompt:#6db3ee;--mn-response:#4cc9a0;--mn-sink:#f2a35e}
-@media (prefers-color-scheme:dark){body:not([data-jp-theme-light],[class*="vscode"]) .mn-collect{
---mn-prompt:#6db3ee;--mn-response:#4cc9a0;--mn-sink:#f2a35e}}
 .mn-tokens{font:13px/1.9 var(--jp-code-font-family,ui-monospace,monospace);white-space:pre-wrap;
 overflow-wrap:anywhere}
 .mn-tokens i{font-style:normal;padding:2px 0;margin-right:1px;border-radius:2px}
 .mn-tokens .template{opacity:.62}
-.mn-tokens .prompt{background:color-mix(in srgb,var(--mn-prompt,#0a6fb0) 17%,transparent);
-box-shadow:inset 0 -2px var(--mn-prompt,#0a6fb0)}
-.mn-tokens .response{background:color-mix(in srgb,var(--mn-response,#00805f) 17%,transparent);
-box-shadow:inset 0 -2px var(--mn-response,#00805f)}
-.mn-tokens .sink{outline:2px dashed var(--mn-sink,#c2590a);outline-offset:-1px;opacity:1}
+.mn-tokens .prompt{background:color-mix(in srgb,var(--mn-blue,#0a6fb0) 17%,transparent);
+box-shadow:inset 0 -2px var(--mn-blue,#0a6fb0)}
+.mn-tokens .response{background:color-mix(in srgb,var(--mn-green,#00805f) 17%,transparent);
+box-shadow:inset 0 -2px var(--mn-green,#00805f)}
+.mn-tokens .sink{outline:2px dashed var(--mn-orange,#c2590a);outline-offset:-1px;opacity:1}
 .mn-tokens .key{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;
 line-height:1.6;margin-bottom:8px}
 .mn-tokens .key i{padding:1px 5px;margin-right:12px}
@@ -45,10 +38,6 @@ line-height:1.6;margin-bottom:8px}
 MOST_TOKENS = 600
 SHADES = 24
 NAMES_A_MAP = 5
-
-
-def _alone(*parts: str) -> str:
-    return tag("div", tag("style", Markup(STYLE)), *parts, class_="mn-collect")
 
 
 # -------------------------------------------------------------------------------------- tokens
@@ -77,7 +66,8 @@ def token_strip(tokens: pd.DataFrame) -> str:
     if len(tokens) > MOST_TOKENS:
         shown.append(Markup(f" … {len(tokens) - MOST_TOKENS:,} more tokens"))
     text = tag("div", *shown, dir="auto")
-    return _alone(tag("div", tag("div", *key, class_="key"), text, class_="mn-tokens"))
+    strip = tag("div", tag("div", *key, class_="key"), text, class_="mn-tokens")
+    return draw.alone(strip, style=STYLE)
 
 
 def _sinks(tokens: pd.DataFrame) -> dict[int, str]:
@@ -128,13 +118,13 @@ def counted_tokens(roles: Mapping[str, Sequence[str]], masks: Mapping[str, Array
         fit = {"viewBox": f"0 0 {width} 1", "preserveAspectRatio": "none"}
         cells = tag("svg", *drawn, rest, **box, **fit)  # type: ignore[arg-type]
         name_and_number = (
-            _text(name, 0, y + 12, font_weight="600"),
-            _text(f"{mask.sum()} of {len(mask)}", 100, y + 12, "end"),
+            draw.text(name, 0, y + 12, font_weight="600"),
+            draw.text(f"{mask.sum()} of {len(mask)}", 100, y + 12, "end"),
         )
         parts.append(tag("g", said, *name_and_number, cells))
     spoken = ", ".join(f"{name} {mask.sum()} of {len(mask)}" for name, mask in kept.items())
     title = "Which tokens each choice counts"
-    return _alone(_figure(title, f"{spoken}.", top + row * len(kept), parts))
+    return draw.alone(draw.figure(title, f"{spoken}.", top + row * len(kept), parts))
 
 
 def _marks(wanted: NDArray[np.bool_], top: float = 0.0) -> str:
@@ -166,12 +156,12 @@ def norm_map(norms: ArrayLike, tokens: pd.DataFrame, ratio: float = 4.0) -> str:
     shades = np.clip((logs - low) / (high - low) * SHADES, 0, SHADES - 1).astype(int)
     top, cell = 56.0, 7.0
     bottom = top + cell * n_layers
-    scale = _Scale(0, n_tokens, 7, 100)
-    box = {"width": _pc(scale.right - scale.left), "height": rounded(cell * n_layers)}
+    scale = Scale(0, n_tokens, 7, 100)
+    box = {"width": draw.pc(scale.right - scale.left), "height": rounded(cell * n_layers)}
     cells = tag(
         "svg",
         *_cells(shades, out),
-        x=_pc(scale.left),
+        x=draw.pc(scale.left),
         y=top,
         viewBox=f"0 0 {n_tokens} {n_layers}",
         preserveAspectRatio="none",
@@ -182,8 +172,11 @@ def norm_map(norms: ArrayLike, tokens: pd.DataFrame, ratio: float = 4.0) -> str:
     parts += _spoken_columns(values, times, tokens, scale, (top, bottom - top))
     for layer in range(0, n_layers, 5):
         y = bottom - cell * (layer + 0.5) + 4
-        parts.append(_text(str(layer), 6, y, "end", faint=True))
-    parts += [_text("layer", 6, top - 8, "end", faint=True), *_role_band(tokens, scale, bottom + 5)]
+        parts.append(draw.text(str(layer), 6, y, "end", faint=True))
+    parts += [
+        draw.text("layer", 6, top - 8, "end", faint=True),
+        *_role_band(tokens, scale, bottom + 5),
+    ]
     layer, position = divmod(int(times.argmax()), n_tokens)
     description = (
         f"{n_layers} layers by {n_tokens} tokens, norms from {values.min():,.0f} to "
@@ -191,7 +184,7 @@ def norm_map(norms: ArrayLike, tokens: pd.DataFrame, ratio: float = 4.0) -> str:
         f"layer {layer}."
     )
     title = "Norm of the residual stream by token and layer"
-    return _alone(_figure(title, description, bottom + 30, parts))
+    return draw.alone(draw.figure(title, description, bottom + 30, parts))
 
 
 def _opacity(shade: float, least: float = 0.02) -> float:
@@ -222,20 +215,20 @@ def _runs(values: Iterable[Any], wanted: Any) -> Iterator[tuple[int, int]]:
 
 def _norm_key(low: float, high: float, ratio: float) -> Iterator[Markup]:
     """The scale of shades, with the powers of ten under it, and what the other colour says."""
-    scale = _Scale(low, high, 11, 45)
-    yield _text("norm", 7, 12, faint=True)
+    scale = Scale(low, high, 11, 45)
+    yield draw.text("norm", 7, 12, faint=True)
     step = (scale.right - scale.left) / SHADES
     for shade in range(SHADES):
         x = scale.left + step * shade + 2
-        yield _bar(x, x + step, 3, 10, fill_opacity=_opacity(shade))
+        yield draw.bar(x, x + step, 3, 10, fill_opacity=_opacity(shade))
     for power in range(math.ceil(low), math.floor(high) + 1):
-        yield _text(f"{10.0**power:,.0f}", scale.at(power) + 2, 25, "middle", faint=True)
-    yield _bar(50, 51.6, 3, 10, SINK)
-    yield _text(f"more than {ratio:g} times the median of its layer", 52.6, 12, faint=True)
+        yield draw.text(f"{10.0**power:,.0f}", scale.at(power) + 2, 25, "middle", faint=True)
+    yield draw.bar(50, 51.6, 3, 10, SINK)
+    yield draw.text(f"more than {ratio:g} times the median of its layer", 52.6, 12, faint=True)
 
 
 def _names(
-    out: NDArray[np.bool_], tokens: pd.DataFrame, scale: _Scale, top: float
+    out: NDArray[np.bool_], tokens: pd.DataFrame, scale: Scale, top: float
 ) -> Iterator[Markup]:
     """Name the tokens that stand out, where there is room, with a hairline down to each."""
     free = 0.0
@@ -248,7 +241,7 @@ def _names(
             continue
         where = x if position else scale.left
         text = f"{_visible(tokens['text'].iloc[position])} at {position}"
-        yield _text(text, where, top - 8, anchor, fill=SINK)
+        yield draw.text(text, where, top - 8, anchor, fill=SINK)
         free = left + 16
 
 
@@ -256,7 +249,7 @@ def _spoken_columns(
     values: NDArray[np.float64],
     times: NDArray[np.float64],
     tokens: pd.DataFrame,
-    scale: _Scale,
+    scale: Scale,
     place: tuple[float, float],
 ) -> Iterator[Markup]:
     """What is said of a token when the mouse is over its column."""
@@ -269,7 +262,7 @@ def _spoken_columns(
             f"{column.min():,.0f} to {column.max():,.0f}, at most {times[layer, position]:.1f} "
             f"times the median (layer {layer})",
         )
-        box = {"x": _pc(scale.at(position)), "width": _pc(scale.at(1) - scale.at(0))}
+        box = {"x": draw.pc(scale.at(position)), "width": draw.pc(scale.at(1) - scale.at(0))}
         yield tag("rect", said, y=place[0], height=place[1], fill_opacity=0.0, **box)
 
 
@@ -277,154 +270,12 @@ def _visible(text: Any) -> str:
     return str(text).replace(" ", "␣").replace("\n", "↵")
 
 
-def _role_band(tokens: pd.DataFrame, scale: _Scale, y: float) -> Iterator[Markup]:
+def _role_band(tokens: pd.DataFrame, scale: Scale, y: float) -> Iterator[Markup]:
     """Say below the columns whose tokens they are."""
     roles = tokens["role"].tolist()
     for role, colour in ROLES.items():
         for start, length in _runs(roles, role):
             a, b = scale.at(start), scale.at(start + length)
-            yield _bar(a + 0.1, b - 0.1, y, 4, colour, fill_opacity=0.85)
+            yield draw.bar(a + 0.1, b - 0.1, y, 4, colour, fill_opacity=0.85)
             if b - a > 0.9 * len(role):
-                yield _text(role, (a + b) / 2, y + 18, "middle", fill=colour)
-
-
-# -------------------------------------------------------------------------------------- curves
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One line of a figure of `curves`.
-
-    Attributes
-    ----------
-    name : str
-    values : array_like, [n]
-    colour : str
-    dash : str or None
-        As SVG has it, such as ``"5 4"``.
-    error : array_like, [n], or None
-        Half the height of a band around it.
-    """
-
-    name: str
-    values: ArrayLike
-    colour: str = INK
-    dash: str | None = None
-    error: ArrayLike | None = None
-
-
-def curves(
-    title: str,
-    drawn: Sequence[Curve],
-    x: Sequence[float],
-    *,
-    log: bool = False,
-    percent: bool = False,
-    low: float | None = None,
-    high: float | None = None,
-) -> str:
-    """Values by layer as lines, each named at its end.
-
-    Parameters
-    ----------
-    title : str
-        What the values are; stands above.
-    drawn : sequence of Curve
-    x : sequence of float
-        Layers, ascending.
-    log : bool
-        Draw the values, all above zero, on a log scale.
-    percent : bool
-        Write them as per cents.
-    low, high : float, optional
-        Ends of the scale.
-    """
-    lines = [(curve, *_band(curve)) for curve in drawn]
-    ends = [value for _, _, below, above in lines for value in (below.min(), above.max())]
-    least, most = (min(ends) if low is None else low), (max(ends) if high is None else high)
-    least, most = (math.log10(least), math.log10(most)) if log else (least, most)
-    margin = 0.04 * (most - least) or 1.0
-    least -= margin if low is None else 0
-    most += margin if high is None else 0
-    across = _Scale(min(x), max(max(x), min(x) + 1), 7, 76)
-    top, bottom = 30.0, 190.0
-
-    def y(value: float) -> float:
-        place = math.log10(value) if log else value
-        return bottom - (float(place) - least) / (most - least) * (bottom - top)
-
-    parts = [_text(title, 0, 12, font_weight="600")]
-    for value in _log_ticks(least, most) if log else _Scale(least, most, 0, 1).ticks(5):
-        number = f"{value:.0%}" if percent else f"{value:,.6g}"
-        parts += [_line(7, y(value), 76, y(value), 0.12)]
-        parts += [_text(number, 6, y(value) + 4, "end", faint=True)]
-    for layer in across.ticks(6):
-        parts.append(_text(f"{layer:g}", across.at(layer), bottom + 16, "middle", faint=True))
-    parts.append(_text("layer", 79, bottom + 16, faint=True))
-    for curve, values, below, above in lines:
-        if curve.error is not None:
-            outline = [*zip(x, above, strict=True), *reversed([*zip(x, below, strict=True)])]
-            band = _path(outline, across, y, top, bottom) + "Z"
-            parts.append(_plot(band, across, top, bottom, fill=curve.colour, fill_opacity=0.14))
-        line = _path(zip(x, values, strict=True), across, y, top, bottom)
-        ink = {"stroke": curve.colour, "stroke_width": 2, "stroke_dasharray": curve.dash}
-        more = {"fill": "none", "vector_effect": "non-scaling-stroke", "stroke_linejoin": "round"}
-        parts.append(_plot(line, across, top, bottom, **ink, **more))
-    places = _apart([y(values[-1]) for _, values, _, _ in lines], 15)
-    for (curve, *_), place in zip(lines, places, strict=True):
-        parts.append(_text(curve.name, 77.5, place + 4, fill=curve.colour))
-    shown = (f"{value:.0%}" if percent else f"{value:,.4g}" for _, v, *_ in lines for value in v)
-    spoken = "; ".join(
-        f"{curve.name} from {next(shown)}" + "".join(f" {next(shown)}" for _ in values[1:])
-        for curve, values, *_ in lines
-    )
-    return _alone(_figure(title, f"By layer: {spoken}.", bottom + 24, parts))
-
-
-def _band(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Values, and the lower and upper end of the band around them."""
-    values = np.asarray(curve.values, dtype=np.float64)
-    error = np.zeros_like(values) if curve.error is None else np.asarray(curve.error)
-    return values, values - error, values + error
-
-
-def _log_ticks(least: float, most: float) -> list[float]:
-    """One and three times the powers of ten within; with the wider scales the powers alone."""
-    factors = (1, 3) if most - least < 3 else (1,)
-    powers = range(math.floor(least), math.ceil(most) + 1)
-    found = [factor * 10.0**power for power in powers for factor in factors]
-    return [value for value in found if least <= math.log10(value) <= most]
-
-
-def _path(
-    points: Iterable[tuple[float, float]], across: _Scale, y: Any, top: float, bottom: float
-) -> str:
-    """Points as a path in a box of 100 by 100."""
-    width, height = across.right - across.left, bottom - top
-    placed = (
-        f"{rounded(100 * (across.at(a) - across.left) / width)} "
-        f"{rounded(100 * (y(b) - top) / height)}"
-        for a, b in points
-    )
-    return "M" + "L".join(placed)
-
-
-def _plot(path: str, across: _Scale, top: float, bottom: float, **ink: Any) -> Markup:
-    """A path laid over the place where values are drawn."""
-    place = {"x": _pc(across.left), "y": top, "overflow": "visible"}
-    box = {"width": _pc(across.right - across.left), "height": bottom - top}
-    fit = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none"}
-    return tag("svg", tag("path", d=path, **ink), **place, **box, **fit)  # type: ignore[arg-type]
-
-
-def _apart(places: Sequence[float], least: float) -> list[float]:
-    """Places moved as little as it takes for each to be `least` below the one before."""
-    found = np.array(places, dtype=np.float64)
-    order = np.argsort(found, kind="stable")
-    for _ in range(8 * len(order)):
-        for a, b in pairwise(order):
-            lack = least - (found[b] - found[a])
-            if lack > 1e-6:
-                found[a] -= lack / 2
-                found[b] += lack / 2
-    return [float(place) for place in found]
+                yield draw.text(role, (a + b) / 2, y + 18, "middle", fill=colour)

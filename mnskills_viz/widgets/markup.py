@@ -16,6 +16,9 @@ MILLI = 1000
 SHOWN = 360
 """Characters of a long text in sight; what follows is folded away."""
 
+GLYPHS = {"good": "✓ ", "warn": "! ", "plain": ""}
+"""What stands before a badge of each kind: its colour alone would not do."""
+
 WORDS = {
     "n_layers": "blocks",
     "d_model": "width",

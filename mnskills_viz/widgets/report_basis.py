@@ -14,7 +14,9 @@ from ..axes.examples import poles
 from ..corpus import Example
 from ..study import Study
 from . import figures
+from .basis_figures import spectrum
 from .markup import (
+    GLYPHS,
     MILLI,
     UTILITY_UNIT,
     Markup,
@@ -32,7 +34,6 @@ from .markup import (
 )
 
 SIDES = (("negative", "−", -1), ("positive", "+", 1))  # left to right, as on the scale
-GLYPHS = {"good": "✓ ", "warn": "! ", "plain": ""}
 OPEN_EXAMPLES = 3
 PUSHES, PROMPTS = 3, 4
 """Steered answers shown: pushes (an axis and a dose), and prompts of each."""
@@ -127,7 +128,7 @@ def basis_section(study: Study, view: BasisView, detail: Detail) -> Section:
             f"{fitted.pca_fvu_:.2f}."
         )
         section.body.append(_caution(said))
-    section.part("Spectrum", Markup(figures.spectrum(fitted.explained_variance_ratio_)))
+    section.part("Spectrum", Markup(spectrum(fitted.explained_variance_ratio_)))
     section.part("Axes", _axes_table(view, linked=bool(detail.examples)))
     steerable = isinstance(source.get("layer"), int)  # a push is made at one layer
     if "utility" in view.table:

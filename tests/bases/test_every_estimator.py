@@ -1,17 +1,20 @@
 """What holds for all bases and for the dictionary, whatever is in the rows."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import ThreadpoolController
 
 from mnskills_viz.bases.active_subspace import ActiveSubspaceBasis
 from mnskills_viz.bases.pca import PCABasis
 from mnskills_viz.bases.random import RandomBasis
 from mnskills_viz.bases.sae import SAEBasis
+from mnskills_viz.bases.scatter import mean_of
 from mnskills_viz.bases.sparse_autoencoder import SparseAutoencoder
 from mnskills_viz.errors import InputError
 
@@ -81,9 +84,10 @@ def test_axes_are_orthonormal_on_ill_conditioned_rows(basis, seed, n, decay, siz
         (lambda X: X[:0], r"0 sample\(s\)"),
         (lambda X: X[0], "Expected 2D array"),
         (lambda X: np.full_like(X, 7.1), "all 60 rows are equal"),
+        (lambda X: np.zeros(X.shape, dtype=np.float32), "all 60 rows are equal"),
         (lambda X: np.full(X.shape, "a"), "could not convert string to float"),
     ],
-    ids=["nan", "inf", "one row", "no row", "a vector", "equal rows", "text"],
+    ids=["nan", "inf", "one row", "no row", "a vector", "equal rows", "zeros", "text"],
 )
 def test_rows_that_cannot_be_fitted_are_one_clear_line(estimator, harm, said):
     with pytest.raises((InputError, ValueError), match=said) as caught:
@@ -123,3 +127,45 @@ def test_the_layout_of_rows_in_memory_does_not_matter(basis, tmp_path):
         np.testing.assert_allclose(
             np.abs(basis.fit(same).transform(same)), np.abs(expected), atol=1e-5
         )
+
+
+def test_fits_in_threads_are_those_without_and_leave_the_threads_as_they_were():
+    X = np.random.default_rng(0).standard_normal((40_000, 64))
+    libraries = ThreadpoolController().select(user_api="blas")
+    before = [library.num_threads for library in libraries.lib_controllers]
+    expected = PCABasis(n_axes=4).fit(X)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: PCABasis(n_axes=4).fit(X), range(8)))
+    for basis in found:
+        np.testing.assert_array_equal(basis.components_, expected.components_)
+        np.testing.assert_array_equal(basis.scale_, expected.scale_)
+    assert [library.num_threads for library in libraries.lib_controllers] == before
+
+
+@pytest.mark.parametrize("basis", BASES[:2], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_column_that_never_changes_hides_nothing(basis, dtype):
+    X = rows().astype(dtype)
+    X[:, 3] = 1e8
+    basis.fit(X)
+    assert basis.n_axes_ == 4
+    np.testing.assert_allclose(basis.components_ @ basis.components_.T, np.eye(4), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e18])
+def test_the_unit_of_rows_does_not_matter_to_pca(size):
+    X = rows().astype(np.float32)
+    expected, found = PCABasis(n_axes=3).fit(X), PCABasis(n_axes=3).fit(X * np.float32(size))
+    np.testing.assert_allclose(found.components_, expected.components_, atol=1e-4)
+    np.testing.assert_allclose(found.scale_ / np.float32(size), expected.scale_, rtol=1e-4)
+
+
+def test_rows_whose_squares_are_no_numbers_are_refused():
+    with pytest.raises(InputError, match="too large for their squares"):
+        PCABasis(n_axes=3).fit(rows() * 1e200)
+
+
+def test_one_row_far_away_leaves_the_mean_of_the_others():
+    X = np.random.default_rng(0).standard_normal((200_000, 4)).astype(np.float32)
+    X[0] = 1e6
+    np.testing.assert_allclose(mean_of(X), X.mean(axis=0, dtype=np.float64), atol=1e-3)

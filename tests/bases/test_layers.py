@@ -134,6 +134,14 @@ def test_thirty_layers_take_seconds_however_many_rows_there_are():
     assert table.attrs["rows"] == 2000
 
 
+@pytest.mark.filterwarnings("ignore:no layer tells")
+def test_errors_may_be_missing():
+    errors = [None if i % 5 == 0 else float(error) for i, error in enumerate(ERRORS)]
+    table = compare_layers([(3, layer(0, error=1.0))], errors, n_axes=4)
+    assert table.attrs["target"] == "error"
+    assert table.attrs["rows"] == 480
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [

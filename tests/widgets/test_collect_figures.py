@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mnskills_viz.widgets import collect_figures as figures
-from mnskills_viz.widgets.collect_figures import Curve
+from mnskills_viz.widgets.curves import Curve, curves
 
 HOSTILE = '<script>alert("&")</script>\x00\u202e שלום 🎈'
 SVG = "{http://www.w3.org/2000/svg}"
@@ -40,7 +40,7 @@ FIGURES = {
     "strip": lambda: figures.token_strip(tokens_table(HOSTILE)),
     "counted": lambda: figures.counted_tokens({"all": ["prompt"] * 3}, {"all": [0, 1, 1]}),
     "map": lambda: figures.norm_map(norms(), tokens_table(HOSTILE)),
-    "curves": lambda: figures.curves(HOSTILE, [Curve(HOSTILE, [1, 2, 3, 4])], LAYERS),
+    "curves": lambda: curves(HOSTILE, [Curve(HOSTILE, [1, 2, 3, 4])], LAYERS),
 }
 
 
@@ -172,14 +172,14 @@ def lines_of(html: str) -> list[list[tuple[float, float]]]:
 
 
 def test_a_curve_goes_through_its_values():
-    html = figures.curves("t", [Curve("a", [0, 0.25, 1, 0.5])], LAYERS, low=0, high=1)
+    html = curves("t", [Curve("a", [0, 0.25, 1, 0.5])], LAYERS, low=0, high=1)
     x, y = np.array(lines_of(html)[0]).T
     np.testing.assert_allclose(x, np.array(LAYERS) / 3 * 100, atol=0.01)
     np.testing.assert_allclose(y, [100, 75, 0, 50], atol=0.01)
 
 
 def test_on_a_log_scale_equal_factors_are_equal_steps():
-    html = figures.curves("t", [Curve("a", [1, 10, 100, 1000])], LAYERS, log=True)
+    html = curves("t", [Curve("a", [1, 10, 100, 1000])], LAYERS, log=True)
     _, y = np.array(lines_of(html)[0]).T
     np.testing.assert_allclose(np.diff(y), np.diff(y)[0], atol=0.02)
     assert {"1", "10", "100", "1,000"} <= set(texts_of(html))
@@ -187,7 +187,7 @@ def test_on_a_log_scale_equal_factors_are_equal_steps():
 
 def test_a_band_lies_around_its_curve():
     curve = Curve("a", [0.5] * 4, error=[0.1] * 4, colour=figures.PROMPT)
-    root = parsed(figures.curves("t", [curve], LAYERS, low=0, high=1))
+    root = parsed(curves("t", [curve], LAYERS, low=0, high=1))
     [band] = [p for p in root.iter(f"{SVG}path") if p.get("fill") == figures.PROMPT]
     heights = {float(point.split()[1]) for point in band.get("d")[1:-1].split("L")}
     assert heights == {40.0, 60.0}
@@ -195,7 +195,7 @@ def test_a_band_lies_around_its_curve():
 
 def test_names_at_the_ends_of_curves_do_not_lie_on_each_other():
     drawn = [Curve(f"curve {i}", [0, 0, 0, 0.001 * i]) for i in range(4)]
-    root = parsed(figures.curves("t", drawn, LAYERS, low=0, high=1))
+    root = parsed(curves("t", drawn, LAYERS, low=0, high=1))
     places = [
         float(t.get("y")) for t in root.iter(f"{SVG}text") if (t.text or "").startswith("curve")
     ]

@@ -37,7 +37,6 @@ def axes_table(n: int = 5, label: str = "") -> pd.DataFrame:
 FIGURES = {
     "forest": lambda: figures.forest(axes_table(label=HOSTILE)),
     "weakness": lambda: figures.weakness(axes_table(label=HOSTILE), 0.5),
-    "spectrum": lambda: figures.spectrum([0.5, 0.2, 0.1]),
     "composition": lambda: figures.composition({BROKEN: 3, "a": 1}, {BROKEN: 10, "b": 30}),
     "histogram": lambda: figures.histogram(np.random.default_rng(0).standard_normal(500)),
 }
@@ -127,12 +126,6 @@ def test_an_axis_is_named_by_its_labels_and_else_by_its_categories():
     assert figures.axis_label(row | {"label_negative": "Sums"}) == "Sums ↔ strings"
 
 
-def test_the_spectrum_ends_at_the_sum():
-    text = text_of(figures.spectrum([0.5, 0.2, 0.125]))
-    assert "together 82.5%" in text
-    assert "Axis 1: 20.0%, 70.0% so far" in text
-
-
 def test_composition_shows_shares_of_both():
     text = text_of(figures.composition({"a": 3, "c": 1}, {"a": 10, "b": 30}))
     assert "a 75.0% of 25.0%; b 0.0% of 75.0%" not in text  # the largest of the pool comes first
@@ -166,8 +159,6 @@ def test_the_histogram_counts_every_finite_value():
     [
         figures.histogram([]),
         figures.histogram([0.0]),
-        figures.spectrum([]),
-        figures.spectrum([1e-9]),
         figures.composition({}, {}),
         figures.composition({}, {"a": 0}),
         figures.weakness(axes_table().assign(weakness_positive=0.5, weakness_negative=0.5)),
