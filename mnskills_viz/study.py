@@ -5,6 +5,7 @@ Every step writes its result once and reads it back when asked again with the sa
 
 import functools
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -523,7 +524,9 @@ class Study:
         fitted = self.basis(basis)
         layer = (fitted.source_ or {})["layer"]
         others = (self.basis(name) for name in self.basis_names)
-        at_layer = (o for o in (fitted, *others) if (o.source_ or {}).get("layer") == layer)
+        at_layer = (
+            o for o in itertools.chain([fitted], others) if (o.source_ or {}).get("layer") == layer
+        )
         with_dictionary = next((o for o in at_layer if hasattr(o, "dictionary_")), None)
         proxied = self.results("proxy", basis)
         n = PROXY_EXAMPLES if proxied is None else proxied.attrs["options"]["n"]
@@ -545,7 +548,7 @@ class Study:
             templates = [name and str(name) for name in named] if has_names else sources
             return fitted.quality(
                 self.activations.matrix(layer)[self.pool_rows],
-                categories=None if None in categories else categories,
+                categories=categories if any(categories) else None,
                 lengths=self.activations.n_counted[self.pool_rows],
                 templates=templates if len(set(templates)) > 1 else None,
                 texts=[f"{example.prompt_text}\n{example.response}" for example in pool],

@@ -45,8 +45,10 @@ class PCABasis(Basis):
 
     Notes
     -----
-    Exact, through the smaller of the covariance [d, d] and the Gram matrix [n, n]. Rows may be a
-    file mapped to memory and larger than it: they are read a block at a time, twice.
+    Exact, through the smaller of the covariance [d, d] and the Gram matrix [n, n], in float64.
+    Rows may be a file mapped to memory and larger than it: they are read a block at a time, and
+    no copy is made. Of wide rows that saves little: the Gram matrix of 4,000 rows of 17,280 takes
+    half of what they do.
 
     An axis and its opposite hold the same variance. The sign kept is the one that skews the
     coordinates to the positive side; where they do not skew, or only moments are there, the one

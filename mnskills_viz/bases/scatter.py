@@ -198,7 +198,8 @@ def scatter(rows: Array, dtype: np.dtype[Any]) -> Scatter:
     total, products = sum_over(_wide_blocks(n, d, dtype.itemsize), work, n_shares)
     offset = total / n
     products /= n
-    products -= np.outer(offset, offset)
+    with np.errstate(over="ignore", invalid="ignore"):
+        products -= np.outer(offset, offset)
     return Scatter(shift + offset, products)
 
 

@@ -15,7 +15,7 @@ from ..files import write_bytes
 
 Metrics = dict[str, float]
 
-# Writing takes about a tenth of a second.
+# Writing takes a tenth of a second at 2,304 latents of 576, seconds at 32,768 of 4,096.
 SECONDS_A_CHECKPOINT = 15.0
 
 
