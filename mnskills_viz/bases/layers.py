@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -15,6 +14,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from ..errors import InputError
 from .basis import Array, check_count
 from .pca import PCABasis
+from .stability import matched
 
 # Enough to tell layers apart, few enough for thirty of them in seconds.
 MOST_ROWS = 2000
@@ -227,12 +227,11 @@ def _scores(rows: Array, plan: _Plan, n_axes: int) -> dict[str, float]:
         scores += _held_out_scores(coordinates / basis.scale_, plan.target[half], plan)
         total = rows[half].var(axis=0, dtype=np.float64).sum()
         shares.append(float(coordinates.var(axis=0, dtype=np.float64).sum() / total))
-    cosines = np.abs(bases[0].components_ @ bases[1].components_.T)
-    matched = cosines[linear_sum_assignment(cosines, maximize=True)]
+    fewer, more = sorted((basis.components_ for basis in bases), key=len)
     return {
         "probe": float(np.mean(scores)),
         "probe_se": float(np.std(scores, ddof=1) / np.sqrt(len(scores))),
-        "stability": float(np.minimum(matched, 1.0).mean()),
+        "stability": float(matched(fewer, more).mean()),
         "variance": float(np.mean(shares)),
     }
 

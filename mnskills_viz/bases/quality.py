@@ -13,8 +13,9 @@ from .active_subspace import gradient_share
 from .basis import Array, Basis, check_count, checked_rows
 from .confounds import Evidence, HasDirections, Known, figures
 from .pca import skewness
+from .random import random_frame
 from .scatter import mean_of, total_variance
-from .stability import DRAWS, random_frame, recurrence
+from .stability import DRAWS, recurrence
 
 MOST_ROWS = 5000
 """All but variance and skewness is judged on this many rows, drawn by seed from longer data.

@@ -28,9 +28,7 @@ class RandomBasis(Basis):
 
     Notes
     -----
-    QR of a Gaussian matrix with the diagonal of R made positive is uniform over orthonormal
-    frames: Mezzadri, "How to generate random matrices from the classical compact groups",
-    Notices of the AMS 54 (2007).
+    See `random_frame` for the distribution.
     """
 
     def __init__(self, n_axes: int = 32, random_state: int = 0) -> None:
@@ -67,7 +65,16 @@ class RandomBasis(Basis):
             raise InputError(f"all {n} rows are equal: a scale of 0 cannot be a unit")
         rank = min(asked, d, n - 1)
         warn_if_clipped(asked, rank, f"{n} centred rows of width {d} have no larger rank")
-        gaussian = np.random.default_rng(self.random_state).standard_normal((d, rank))
-        columns, triangle = np.linalg.qr(gaussian)
-        axes: Array = (columns * np.where(np.diag(triangle) < 0, -1.0, 1.0)).T
+        axes = random_frame(rank, d, np.random.default_rng(self.random_state))
         return self._settle(mean, axes, spreads(rows, mean, axes), total, n, rows.dtype, source)
+
+
+def random_frame(k: int, d: int, generator: np.random.Generator) -> Array:
+    """Orthonormal rows [k, d] float64, uniform over all such frames.
+
+    QR of a Gaussian matrix with the diagonal of R made positive: Mezzadri, "How to generate random
+    matrices from the classical compact groups", Notices of the AMS 54 (2007).
+    """
+    columns, triangle = np.linalg.qr(generator.standard_normal((d, k)))
+    frame: Array = (columns * np.where(np.diag(triangle) < 0, -1.0, 1.0)).T
+    return frame

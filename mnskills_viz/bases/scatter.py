@@ -10,7 +10,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,6 @@ from ..activations.moments import Moments
 from ..errors import InputError
 
 Array = npt.NDArray[np.floating[Any]]
-
-Part = TypeVar("Part")
 
 # Of rows centred and multiplied at a time: as much as stays in a processor's cache.
 BLOCK_BYTES = 4 * 2**20

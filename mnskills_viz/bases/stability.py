@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .basis import Array, Basis
 from .pca import PCABasis
+from .random import random_frame
 
 SPLITS = 10
 """Ways to halve the rows: with one alone an axis's score has a standard deviation of 0.08."""
@@ -67,13 +68,6 @@ def recurrence(basis: Basis, rows: Array, random_state: int) -> Recurrence:
         _bootstrap_low(axes, inside, generator),
         _largest_by_rotation(axes, halves, generator),
     )
-
-
-def random_frame(k: int, d: int, generator: np.random.Generator) -> Array:
-    """Orthonormal rows [k, d], uniform up to their signs, which no figure looks at."""
-    columns, _ = np.linalg.qr(generator.standard_normal((d, k)))
-    frame: Array = columns.T
-    return frame
 
 
 def _within_strongest(basis: Basis, rows: Array) -> tuple[Array, Array]:
