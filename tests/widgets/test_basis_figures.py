@@ -148,7 +148,11 @@ def test_the_count_of_a_spectrum_is_that_of_parallel_analysis():
 
 @pytest.mark.parametrize("shares", [[1e-9], [0.0, 0.0], [1.0], [0.5, 0.5, 0.0]])
 def test_a_spectrum_of_extremes_can_be_drawn(shares):
-    parsed(figures.spectrum(shares, shares))
+    html = figures.spectrum(shares, shares)
+    lines = lines_of(html)
+    assert [len(line) for line in lines] == [len(shares)] * 3  # running sum, each axis, chance
+    assert np.isfinite(np.concatenate(lines)).all()
+    assert f"together {sum(shares):.1%}" in texts_of(html)[0]
 
 
 def test_the_chosen_layer_is_marked():
