@@ -52,6 +52,22 @@ the words in any direction (one random direction: 0.59 to 0.93): a lower line wo
 """
 
 
+CLAIMS = (
+    (
+        "gradient_share",
+        "uses the gradient",
+        "it holds {:.1%} of the gradient of right over wrong answers; the best of as many random "
+        "directions holds {:.1%}",
+    ),
+    (
+        "mutual_information",
+        "follows categories",
+        "it tells {:.2f} nats about the category; the best of as many random directions tells "
+        "{:.2f}",
+    ),
+)
+"""Column, its badge where it exceeds what chance reaches, and the reason."""
+
 WARNINGS = (
     (
         "redundancy",
@@ -115,7 +131,7 @@ def badges(row: Mapping[Any, Any]) -> tuple[Badge, ...]:
     tuple of Badge
         Stability, utility, gradient, categories, then redundancy, length, template, words.
     """
-    claims = (_stability(row), _utility(row), _gradient(row), _categories(row))
+    claims = (_stability(row), _utility(row), *(_claim(row, *line) for line in CLAIMS))
     warnings = (_warning(row, *line) for line in WARNINGS)
     found = (*claims, *warnings)
     return tuple(badge for badge in found if badge is not None)
@@ -149,26 +165,11 @@ def _utility(row: Mapping[Any, Any]) -> Badge | None:
     return Badge("within chance", "plain", reason)
 
 
-def _gradient(row: Mapping[Any, Any]) -> Badge | None:
-    share, chance = _known(row, "gradient_share"), _known(row, "gradient_share_null")
-    if share is None or chance is None or share <= chance:
+def _claim(row: Mapping[Any, Any], column: str, text: str, reason: str) -> Badge | None:
+    value, chance = _known(row, column), _known(row, f"{column}_null")
+    if value is None or chance is None or value <= chance:
         return None
-    reason = (
-        f"it holds {share:.1%} of the gradient of right over wrong answers; the best of as many "
-        f"random directions holds {chance:.1%}"
-    )
-    return Badge("uses the gradient", "good", reason)
-
-
-def _categories(row: Mapping[Any, Any]) -> Badge | None:
-    nats, chance = _known(row, "mutual_information"), _known(row, "mutual_information_null")
-    if nats is None or chance is None or nats <= chance:
-        return None
-    reason = (
-        f"it tells {nats:.2f} nats about the category; the best of as many random directions "
-        f"tells {chance:.2f}"
-    )
-    return Badge("follows categories", "good", reason)
+    return Badge(text, "good", reason.format(value, chance))
 
 
 def _warning(

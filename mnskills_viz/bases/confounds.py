@@ -15,6 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from ..errors import InputError
 from .active_subspace import gradient_share
 from .basis import Array
+from .orthogonalize import unit_rows
 
 BINS = 10
 """Deciles: fine enough to see a skewed axis, coarse enough for a few hundred rows."""
@@ -94,7 +95,7 @@ class Evidence:
             templates=_codes("templates", known.get("templates"), n, chosen),
             words=_words(known.get("texts"), n, chosen),
             categories=_codes("categories", known.get("categories"), n, chosen),
-            latents=None if dictionary is None else _unit_rows(dictionary, d),
+            latents=None if dictionary is None else _directions(dictionary, d),
             gradients=None if gradients is None else _numbers("gradients", gradients, (-1, d)),
         )
 
@@ -244,11 +245,8 @@ def _codes(
     return codes.astype(np.int64)
 
 
-def _unit_rows(dictionary: HasDirections, d: int) -> Array:
-    directions = _numbers("the dictionary's components_", dictionary.components_, (-1, d))
-    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
-    units: Array = np.divide(directions, lengths, out=np.zeros_like(directions), where=lengths > 0)
-    return units
+def _directions(dictionary: HasDirections, d: int) -> Array:
+    return unit_rows(_numbers("the dictionary's components_", dictionary.components_, (-1, d)))
 
 
 def _words(texts: Sequence[str] | None, n: int, chosen: npt.NDArray[np.int64]) -> Words | None:

@@ -75,6 +75,14 @@ def independent_rows(directions: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return _gram_schmidt(_checked(directions)).kept
 
 
+def unit_rows(directions: Array) -> Array:
+    """`directions` [k, d] at length 1, as float64; a row of zeros stays."""
+    rows = directions.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.where(lengths > 0, lengths, 1.0)
+    return unit
+
+
 def check_method(method: str) -> None:
     """Raise an `InputError` unless `method` is one that `orthogonalize` knows."""
     if method not in METHODS:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..errors import InputError
 from .basis import Array, Basis, Tensors, check_count, checked_rows, warn_if_clipped
 from .formats import write_dictionary
-from .orthogonalize import check_method, orthogonalize
+from .orthogonalize import check_method, orthogonalize, unit_rows
 from .scatter import principal_axes, spreads
 from .sparse_autoencoder import FEWEST_ROWS, SparseAutoencoder, held_out_rows, unexplained
 from .sparse_training import Progress
@@ -150,7 +150,7 @@ class SAEBasis(Basis):
         spread = principal_axes(rows, min(rows.shape))
         active = np.flatnonzero(codes.sum(axis=0) > 0)
         chosen = strongest_directions(
-            _unit(self.dictionary_.components_[active]),
+            unit_rows(self.dictionary_.components_[active]),
             spread.axes * np.sqrt(spread.variances)[:, None],
             asked,
         )
@@ -160,7 +160,7 @@ class SAEBasis(Basis):
             f"{len(active)} latents are ever active, and the rows' rank is {len(spread.axes)}",
         )
         self.latents_ = active[chosen]
-        directions = _unit(self.dictionary_.components_[self.latents_])
+        directions = unit_rows(self.dictionary_.components_[self.latents_])
         axes = orthogonalize(directions, self.orthogonalize)
         self.source_cosine_ = np.einsum("ij,ij->i", axes, directions).astype(rows.dtype)
         scale = spreads(rows, spread.mean, axes)
@@ -204,14 +204,6 @@ class SAEBasis(Basis):
     def _restore(self, tensors: Tensors, diagnostics: dict[str, Any], folder: Path) -> None:
         super()._restore(tensors, diagnostics, folder)
         self.dictionary_ = SparseAutoencoder.load(folder)
-
-
-def _unit(directions: Array) -> Array:
-    """Rows of length 1, float64: those of a dictionary made elsewhere may have others."""
-    rows = directions.astype(np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Array = rows / np.where(lengths > 0, lengths, 1.0)
-    return unit
 
 
 def strongest_directions(directions: Array, spread: Array, n_axes: int) -> npt.NDArray[np.int64]:

@@ -412,7 +412,7 @@ def unexplained(rows: Array, reconstruction: Array) -> float:
 
 def held_out_rows(n: int, random_state: int) -> npt.NDArray[np.int64]:
     """Which of `n` rows a training with that seed holds out, in order."""
-    return _split(n, torch.Generator(device="cpu").manual_seed(random_state))[0]
+    return _split(n, torch.Generator(device="cpu").manual_seed(int(random_state)))[0]
 
 
 def _split(
