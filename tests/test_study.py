@@ -58,7 +58,7 @@ def test_everything_is_read_back_and_nothing_computed_twice(copied_study, tiny_s
     def fail(*_args, **_options):
         raise AssertionError("computed again")
 
-    for name in ("collect", "gradients", "load_model", "generate"):
+    for name in ("rows.collect", "rows.gradients", "folder.load_model", "steering.generate"):
         monkeypatch.setattr(f"mnskills_viz.study.{name}", fail)
     monkeypatch.setattr(mn.PCABasis, "fit", fail)
     copied_study.collect()
@@ -249,7 +249,7 @@ def test_an_active_basis_is_not_computed_twice(copied_study, monkeypatch):
     def fail(*_args, **_options):
         raise AssertionError("computed again")
 
-    for name in ("gradients", "load_model"):
+    for name in ("rows.gradients", "folder.load_model"):
         monkeypatch.setattr(f"mnskills_viz.study.{name}", fail)
     copied_study.fit("active", layer=1, n_axes=3)  # the gradients of all layers are there
     monkeypatch.setattr(mn.ActiveSubspaceBasis, "fit", fail)
@@ -284,7 +284,7 @@ def test_the_comparison_of_layers_is_kept(copied_study, monkeypatch):
     def fail(*_args, **_options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("mnskills_viz.study.compare_layers", fail)
+    monkeypatch.setattr("mnskills_viz.study.bases.compare_layers", fail)
     again = mn.Study.open(copied_study.path).layers()
     pd.testing.assert_frame_equal(table, again)
     assert again.attrs == table.attrs
