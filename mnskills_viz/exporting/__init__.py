@@ -1,5 +1,7 @@
-"""Folders that trainers read: one writer a format, with card, recipe and manifest."""
+"""Folders that trainers read: a module a trainer, with card, recipe, receipts and manifest."""
 
-from .export import FORMATS, export
+from .export import export
+from .preflight import preflight
+from .trainers import FORMATS
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "export", "preflight"]

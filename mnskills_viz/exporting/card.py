@@ -24,6 +24,7 @@ def write_card(
     corpus: Corpus,
     selection: Selection,
     labels: Mapping[tuple[int, int], str],
+    how_to_train: str,
 ) -> str:
     """README.md with YAML front matter that ``datasets.load_dataset`` and the hub read.
 
@@ -35,8 +36,11 @@ def write_card(
         What was chosen from it.
     labels : mapping of (axis, +1 or -1) to str
         Names that people gave to poles.
+    how_to_train : str
+        Markdown: how the trainer of this format is run.
     """
-    chosen = list(corpus.take(selection.indices))
+    pool = list(corpus)
+    chosen = [pool[int(index)] for index in selection.indices]
     parts = [
         _front_matter(chosen),
         f"# {len(chosen):,} SFT examples",
@@ -48,11 +52,11 @@ def write_card(
         "## Axes",
         _axes(selection, labels),
         "## Composition",
-        _composition("category", lambda e: e.category, chosen, corpus),
-        _composition("source", lambda e: e.source, chosen, corpus),
-        _composition("licence", _licence, chosen, corpus),
+        _composition("category", lambda e: e.category, chosen, pool),
+        _composition("source", lambda e: e.source, chosen, pool),
+        _composition("licence", licence_of, chosen, pool),
         "## Train",
-        _train(),
+        how_to_train,
         "## Replay",
         _replay(selection),
     ]
@@ -62,6 +66,12 @@ def write_card(
 def corpus_name(corpus: Corpus) -> str:
     """The corpus's name without the folders of the machine that it lay on."""
     return Path(corpus.name).name if Path(corpus.name).is_absolute() else corpus.name
+
+
+def licence_of(example: Example) -> str | None:
+    """The licence that the data names for a row."""
+    licence = example.meta.get("license")
+    return None if licence in (None, "") else str(licence)
 
 
 def markdown(text: str) -> str:
@@ -86,13 +96,8 @@ def yaml_text(text: str) -> str:
 # ------------------------------------------------------------------------------------ sections
 
 
-def _licence(example: Example) -> str | None:
-    licence = example.meta.get("license")
-    return None if licence in (None, "") else str(licence)
-
-
 def _front_matter(chosen: Sequence[Example]) -> str:
-    licences = sorted({_licence(example) or UNKNOWN for example in chosen})
+    licences = sorted({licence_of(example) or UNKNOWN for example in chosen})
     lines = [
         "---",
         "license:",
@@ -182,36 +187,13 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _train() -> str:
-    return """\
-Put the folder's path and the model's name into this. Without `max_length=None` TRL cuts rows after
-1,024 tokens, and without `train_sampling_strategy` (transformers 5) it shuffles them.
-
-```python
-from datasets import load_dataset
-from trl import SFTConfig, SFTTrainer
-
-rows = load_dataset("FOLDER", split="train").select_columns(["prompt", "completion"])
-trainer = SFTTrainer(
-    model="MODEL",
-    train_dataset=rows,
-    args=SFTConfig(
-        output_dir="OUT",
-        num_train_epochs=1,
-        max_length=None,
-        train_sampling_strategy="sequential",
-    ),
-)
-trainer.train()
-```"""
-
-
 def _replay(selection: Selection) -> str:
     given = [name for name, sha in selection.recipe["inputs"].items() if sha and name != "Z"]
     arguments = ", ".join(["recipe", "Z", *(f"{name}={name}" for name in given)])
     return f"""\
-`recipe.json` says how, `manifest.json` holds the SHA-256 of every file here and of what they were
-made from. With the same inputs the same rows come out; other inputs are refused by name.
+`receipts.parquet` says of each row, in the order of the data, which example it is and why it was
+chosen, `recipe.json` how, and `manifest.json` holds the SHA-256 of every file here and of what they
+were made from. With the same inputs the same rows come out; other inputs are refused by name.
 
 ```python
 import json

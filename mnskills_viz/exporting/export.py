@@ -1,27 +1,19 @@
 """Write a selection as a folder that a trainer reads, whole or not at all."""
 
-import platform
-from collections.abc import Callable, Iterable, Mapping
-from importlib import metadata
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import folder_in_place, read_json, sha256, write_json, write_text
 from ..selection import Selection
-from . import huggingface, trl
-from .card import corpus_name, write_card
-
-MANIFEST = "manifest.json"
-MAKER = "mnskills_viz"
-
-
-FORMATS: Mapping[str, Callable[[Iterable[Example], Path], None]] = {
-    "trl": trl.write,
-    "hf": huggingface.write,
-}
-"""A trainer's format, and what writes its rows into a folder."""
+from .card import write_card
+from .manifest import MAKER, MANIFEST, manifest_of
+from .receipts import write_receipts
+from .trainer import PLACEHOLDER, Job
+from .trainers import FORMATS
 
 
 def export(
@@ -32,9 +24,12 @@ def export(
     *,
     labels: Mapping[tuple[int, int], str] | None = None,
 ) -> Path:
-    """Write the chosen examples in curriculum order, with card, recipe and manifest.
+    """Write the chosen examples in curriculum order, with all that a trainer needs beside them.
 
-    Equal inputs give equal bytes under equal versions.
+    Every folder holds the data, the trainer's configuration, ``receipts.parquet`` (row i: which
+    example line i is, and why it was chosen), ``recipe.json``, a card and ``manifest.json``, and
+    ``datasets.load_dataset(folder)`` gives the rows. Equal inputs give equal bytes under equal
+    versions.
 
     Parameters
     ----------
@@ -45,10 +40,14 @@ def export(
     folder : path
         Where it shall lie. An earlier export there is replaced in one step; anything else that
         is not empty is left alone.
-    format : {"trl", "hf"}
-        ``"trl"``: ``train.jsonl`` with conversational prompt and completion. ``"hf"``: Parquet
-        under ``data/`` with id, prompt, completion, answer, category and source. Either folder
-        is read by ``datasets.load_dataset(folder)``.
+    format : {"trl", "openai", "axolotl", "llama-factory", "hf"}
+        - ``"trl"``: ``train.jsonl`` with conversational prompt and completion, ``sft.yaml``;
+        - ``"openai"``: ``train.jsonl`` with messages, ``job.json``;
+        - ``"axolotl"``: ``train.jsonl`` with messages, ``axolotl.yaml``;
+        - ``"llama-factory"``: ``train.jsonl`` with messages, ``dataset_info.json`` and
+          ``train.yaml``;
+        - ``"hf"``: Parquet under ``data/`` with id, prompt, completion, answer, category and
+          source, ``sft.yaml``.
     labels : mapping of (axis, +1 or -1) to str, optional
         Names of poles, for the card.
 
@@ -67,38 +66,30 @@ def export(
         raise InputError(f"unknown format {format!r}; available: {', '.join(FORMATS)}")
     folder = Path(folder)
     _check_origin(corpus, selection)
-    chosen = corpus.take(selection.indices)
+    chosen = [corpus[int(index)] for index in selection.indices]
     _check_rows(chosen)
     _check_folder(folder)
-    write = FORMATS[format]
+    trainer = FORMATS[format]
     # Through a link: the folder that it points to is replaced, the link stays.
-    with folder_in_place(folder.resolve()) as building:
-        write(chosen, building)
-        write_text(building / "README.md", write_card(corpus, selection, labels or {}))
+    with folder_in_place(folder.resolve()) as building, _only_unicode(chosen):
+        data, longest = trainer.write(chosen, building)
+        job = Job(_model(selection), longest, sha256(data))
+        for name, text in trainer.configs(job).items():
+            write_text(building / name, text)
+        card = write_card(corpus, selection, labels or {}, trainer.how_to_train)
+        write_text(building / "README.md", card)
+        write_receipts(selection, chosen, building)
         write_json(building / "recipe.json", selection.recipe)
-        write_json(building / MANIFEST, _manifest(corpus, selection, format, building))
+        manifest = manifest_of(corpus, selection, chosen, format, building)
+        write_json(building / MANIFEST, manifest)
     return folder
 
 
-def _manifest(corpus: Corpus, selection: Selection, name: str, folder: Path) -> dict[str, Any]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        "made_by": MAKER,
-        "format": name,
-        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
-        "corpus": {"name": corpus_name(corpus), "sha256": corpus.hash, "examples": len(corpus)},
-        "selection": {
-            "strategy": selection.recipe["strategy"],
-            "input_hash": selection.recipe["input_hash"],
-            "examples": len(selection),
-        },
-        "model": selection.recipe.get("model"),
-        "versions": {
-            MAKER: selection.recipe["version"],
-            "python": platform.python_version(),
-            "pyarrow": metadata.version("pyarrow"),
-        },
-    }
+def _model(selection: Selection) -> str:
+    """The model that the axes are of, where trainers can load it by name."""
+    model = selection.recipe.get("model")
+    name = str(model["name"]) if model else ""
+    return name if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) else PLACEHOLDER
 
 
 def _check_origin(corpus: Corpus, selection: Selection) -> None:
@@ -121,19 +112,28 @@ def _check_origin(corpus: Corpus, selection: Selection) -> None:
             )
 
 
-def _check_rows(chosen: Corpus) -> None:
+def _check_rows(chosen: Sequence[Example]) -> None:
     mute = [example.id for example in chosen if not example.response.strip()]
     if mute:
         raise InputError(
             f"{len(mute)} chosen rows have no response to train on: {_named(mute)}; exclude them "
             "in select, or give the corpus responses"
         )
-    broken = [example.id for example in chosen if not _is_unicode(example)]
-    if broken:
+
+
+@contextmanager
+def _only_unicode(chosen: Sequence[Example]) -> Iterator[None]:
+    """Name the rows that no file can hold. Only then: most exports have none."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        broken = [example.id for example in chosen if not _is_unicode(example)]
+        if not broken:
+            raise
         raise InputError(
             f"{len(broken)} chosen rows hold half a surrogate pair, which no file can: "
             f"{_named(broken)}; exclude or correct them"
-        )
+        ) from error
 
 
 def _is_unicode(example: Example) -> bool:

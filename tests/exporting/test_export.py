@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -82,7 +84,23 @@ def front_matter(folder):
     return yaml.safe_load(head), body
 
 
-DATA_FILES = {"trl": "train.jsonl", "hf": "data/train-00000-of-00001.parquet"}
+DATA_FILES = dict.fromkeys(FORMATS, "train.jsonl") | {"hf": "data/train-00000-of-00001.parquet"}
+CONFIGS = {
+    "trl": {"sft.yaml"},
+    "openai": {"job.json"},
+    "axolotl": {"axolotl.yaml"},
+    "llama-factory": {"dataset_info.json", "train.yaml"},
+    "hf": {"sft.yaml"},
+}
+EVERYWHERE = {"README.md", "manifest.json", "receipts.parquet", "recipe.json"}
+
+
+def messages_of(table):
+    """Each row of a loaded folder as (messages before the answer, the answer)."""
+    if "messages" in table.column_names:
+        return [(row[:-1], row[-1]["content"]) for row in table["messages"]]
+    answers = [completion[0]["content"] for completion in table["completion"]]
+    return list(zip(table["prompt"], answers, strict=True))
 
 
 @pytest.fixture(params=sorted(FORMATS))
@@ -113,15 +131,14 @@ def test_datasets_reads_the_folder(tmp_path, fmt):
     folder = export(corpus, selection, tmp_path / "out", fmt)
     table = read_back(folder, tmp_path / "cache")
     expected = list(corpus.take(selection.indices))
-    assert table["prompt"][:] == [e.messages for e in expected]
-    assert [c[0]["content"] for c in table["completion"]] == [e.response for e in expected]
+    assert messages_of(table) == [(e.messages, e.response) for e in expected]
     if fmt == "hf":
         columns = ["id", "prompt", "completion", "answer", "category", "source"]
         assert table.column_names == columns
         assert table["id"][:] == [e.id for e in expected]
         assert table["answer"][:] == [e.answer for e in expected]
     else:
-        assert table.column_names == ["prompt", "completion"]
+        assert table.column_names in (["prompt", "completion"], ["messages"])
 
 
 def test_an_export_that_took_the_place_of_another_is_read_afresh(tmp_path, fmt):
@@ -132,17 +149,19 @@ def test_an_export_that_took_the_place_of_another_is_read_afresh(tmp_path, fmt):
         selection, _ = chosen(corpus, strategy=strategy)
         folder = export(corpus, selection, tmp_path / "out", fmt)
         table = read_back(folder, tmp_path / "cache")
-        found.append(["\n\n".join(m["content"] for m in prompt) for prompt in table["prompt"]])
+        prompts = [prompt for prompt, _ in messages_of(table)]
+        found.append(["\n\n".join(m["content"] for m in prompt) for prompt in prompts])
         assert found[-1] == [corpus[i].prompt_text for i in selection.indices]
     assert found[0] != found[1]
 
 
-def test_an_export_is_a_corpus_again(tmp_path):
+def test_an_export_is_a_corpus_again(tmp_path, fmt):
     corpus = load_corpus(rows())
     selection, _ = chosen(corpus)
-    folder = export(corpus, selection, tmp_path / "out", "hf")
-    again = load_corpus(folder / DATA_FILES["hf"])
-    assert again.ids == selection.receipts["id"].tolist()
+    folder = export(corpus, selection, tmp_path / "out", fmt)
+    again = load_corpus(folder / DATA_FILES[fmt])
+    if fmt == "hf":
+        assert again.ids == selection.receipts["id"].tolist()
     assert [e.response for e in again] == [corpus[i].response for i in selection.indices]
 
 
@@ -156,10 +175,44 @@ def test_manifest_holds_the_hash_of_every_other_file(tmp_path, fmt):
     files = every_file(folder)
     manifest = json.loads(files.pop("manifest.json"))
     assert manifest["files"] == {n: hashlib.sha256(b).hexdigest() for n, b in files.items()}
-    assert {"README.md", "recipe.json", DATA_FILES[fmt]} == set(files)
+    assert {*EVERYWHERE, *CONFIGS[fmt], DATA_FILES[fmt]} == {*files, "manifest.json"}
     assert manifest["corpus"]["sha256"] == corpus.hash
     assert manifest["selection"]["input_hash"] == selection.recipe["input_hash"]
+    assert manifest["selection"]["inputs"] == selection.recipe["inputs"]
     assert manifest["selection"]["examples"] == 12
+
+
+def test_licences_and_sources_are_carried_through(tmp_path, fmt):
+    data = rows()
+    for i, row in enumerate(data):
+        row["source"] = ["mill", "well", None][i % 3]
+        row |= {"license": "CC0-1.0"} if i % 2 else {}
+    corpus = load_corpus(data)
+    selection, _ = chosen(corpus)
+    folder = export(corpus, selection, tmp_path / "out", fmt)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    expected = [corpus[i] for i in selection.indices]
+    licences = Counter(e.meta.get("license") or "unknown" for e in expected)
+    assert manifest["licenses"] == licences
+    assert manifest["sources"] == Counter(e.source or "unknown" for e in expected)
+    receipts = pd.read_parquet(folder / "receipts.parquet")
+    assert receipts["license"].fillna("unknown").value_counts().to_dict() == licences
+
+
+def test_receipts_say_which_example_a_line_is_and_why(tmp_path, fmt):
+    corpus = load_corpus(rows())
+    selection, _ = chosen(corpus)
+    folder = export(corpus, selection, tmp_path / "out", fmt)
+    receipts = pd.read_parquet(folder / "receipts.parquet")
+    assert receipts["rank"].tolist() == list(range(1, 13))
+    by_id = {example.id: example for example in corpus}
+    lines = messages_of(read_back(folder, tmp_path / "cache"))
+    for line, receipt in zip(lines, receipts.to_dict("records"), strict=True):
+        example = by_id[receipt["id"]]
+        assert line == (example.messages, example.response)
+        assert corpus[receipt["index"]].id == receipt["id"]
+        assert receipt["reason"]
+        assert receipt["source"] == "mill"
 
 
 def test_the_recipe_in_the_folder_replays(tmp_path):
@@ -238,7 +291,7 @@ def test_foreign_text_breaks_neither_table_nor_yaml(tmp_path, fmt):
         assert len({len(row) for row in table}) == 1
     assert [len(table) - 1 for table in tables(body)][1:] == [len(NASTY)] * 3
     table = read_back(folder, tmp_path / "cache")
-    assert sorted(c[0]["content"] for c in table["completion"]) == sorted(NASTY)
+    assert sorted(answer for _, answer in messages_of(table)) == sorted(NASTY)
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -300,8 +353,7 @@ def test_an_earlier_export_is_replaced(tmp_path):
     corpus = load_corpus(rows())
     export(corpus, chosen(corpus)[0], tmp_path / "out", "hf")
     export(corpus, chosen(corpus, budget=5)[0], tmp_path / "out", "trl")
-    expected = {"README.md", "manifest.json", "recipe.json", "train.jsonl"}
-    assert set(every_file(tmp_path / "out")) == expected
+    assert set(every_file(tmp_path / "out")) == {*EVERYWHERE, "sft.yaml", "train.jsonl"}
     (tmp_path / "empty").mkdir()
     export(corpus, chosen(corpus)[0], tmp_path / "empty")
 
@@ -380,5 +432,5 @@ def test_another_corpus_is_refused(tmp_path):
 
 def test_an_unknown_format_names_those_there_are(tmp_path):
     corpus = load_corpus(rows())
-    with pytest.raises(InputError, match="unknown format 'gguf'; available: trl, hf"):
+    with pytest.raises(InputError, match="unknown format 'gguf'; available: trl, openai, axolotl"):
         export(corpus, chosen(corpus)[0], tmp_path / "out", "gguf")
