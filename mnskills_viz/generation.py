@@ -1,21 +1,24 @@
 """Batched generation, greedy or sampled, with or without something that changes the model."""
 
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from .corpus import Message, Prompt
+from .decoding import Job, Sampler, decode
 from .errors import InputError
-from .models import context_length, exclusive, torch_module
+from .models import context_length, exclusive
 
 if TYPE_CHECKING:
-    import torch
     from nnsight.modeling.transformers import TransformersModel
 
 BATCH_ROWS = 64
+
+OnText = Callable[[int, int, str], object]
+"""Takes a completion when its row has ended: number of the prompt, of the sample, text."""
 
 
 class Steering(Protocol):
@@ -34,11 +37,15 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     progress: bool = False,
+    on_text: OnText | None = None,
 ) -> list[list[str]]:
     """Complete prompts.
 
-    Prompts of like length are batched together. Sampling adds Gumbel noise to the logits, drawn
-    for each completion and step by itself, so that a sample does not depend on its batch.
+    Prompts of like length are batched together, the samples of one share its first pass, and rows
+    that have ended leave the batch. Sampling adds Gumbel noise to the logits, drawn for each
+    completion and step by itself, so that a sample does not depend on its batch.
+
+    An interrupt leaves the model as it was; what had ended by then was given to `on_text`.
 
     Parameters
     ----------
@@ -54,6 +61,8 @@ def generate(
         0 is greedy: `n` equal completions.
     seed : int
     progress : bool
+    on_text : callable, optional
+        Called with (number of the prompt, number of the sample, text) as each row ends.
 
     Returns
     -------
@@ -65,38 +74,126 @@ def generate(
     InputError
         An empty prompt, one that does not fit the context, or a bad number.
     """
-    if n < 1 or max_new_tokens < 1 or temperature < 0 or seed < 0:
+    if n < 1:
+        raise InputError(f"generate: n must be at least 1, not {n}")
+    out = [[""] * n for _ in prompts]
+    samples = range(n if temperature else 1)
+
+    def keep(prompt: int, sample: int, text: str) -> None:
+        for copy in (sample,) if temperature else range(n):
+            out[prompt][copy] = text
+            if on_text is not None:
+                on_text(prompt, copy, text)
+
+    jobs = [(i, sample) for i in range(len(prompts)) for sample in samples]
+    with steered(model, steering), progress_bar(len(jobs), progress) as bar:
+        complete(model, prompts, jobs, keep, max_new_tokens, temperature, seed, bar)
+    return out
+
+
+def complete(
+    model: "TransformersModel",
+    prompts: Sequence[Prompt],
+    jobs: Sequence[Job],
+    on_text: OnText,
+    max_new_tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    bar: Any = None,
+) -> None:
+    """Generate some of the samples of some of the prompts, giving away each as it ends.
+
+    Parameters
+    ----------
+    model : TransformersModel
+    prompts : sequence of str or chat messages
+        All of them: a sample's random numbers go by its prompt's place in this list.
+    jobs : sequence of (int, int)
+        Which samples are wanted: number of the prompt, and of the sample.
+    on_text : callable
+        Called with (number of the prompt, number of the sample, text), in the order of ending.
+    max_new_tokens, temperature, seed
+        As in `generate`.
+    bar : tqdm, optional
+        Told of every row that ends.
+
+    Raises
+    ------
+    InputError
+        As in `generate`.
+    """
+    import torch
+
+    require_numbers(max_new_tokens, temperature, seed)
+    wanted = sorted({i for i, _ in jobs})
+    encoded = dict(zip(wanted, encode(model, prompts, max_new_tokens, wanted), strict=True))
+    sampler = Sampler(temperature, seed)
+    queue = sorted(jobs, key=lambda job: (len(encoded[job[0]]), job))
+    began, n_tokens = time.monotonic(), 0
+    with exclusive(model), torch.inference_mode():
+        for job, tokens in decode(model, encoded, queue, max_new_tokens, sampler, BATCH_ROWS):
+            on_text(*job, model.tokenizer.decode(tokens, skip_special_tokens=True))
+            if bar is not None:
+                n_tokens += len(tokens)
+                rate = n_tokens / max(time.monotonic() - began, 1e-9)
+                bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+                bar.update()
+
+
+def require_numbers(max_new_tokens: int, temperature: float, seed: int) -> None:
+    """Refuse numbers that nothing can be generated with."""
+    if max_new_tokens < 1 or temperature < 0 or seed < 0:
         raise InputError(
-            "generate: n and max_new_tokens must be at least 1, temperature and seed at least 0, "
-            f"not {n}, {max_new_tokens}, {temperature}, {seed}"
+            "generate: max_new_tokens must be at least 1, temperature and seed at least 0, "
+            f"not {max_new_tokens}, {temperature}, {seed}"
         )
-    encoded = [_encode(model, prompt, i) for i, prompt in enumerate(prompts)]
+
+
+@contextlib.contextmanager
+def steered(
+    model: "TransformersModel",
+    steering: Steering | contextlib.AbstractContextManager[Any] | None,
+) -> Iterator[None]:
+    """Hold a model for oneself, changed by `steering` if there is any."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exclusive(model))
+        if steering is not None:
+            stack.enter_context(steering.apply(model) if hasattr(steering, "apply") else steering)
+        yield
+
+
+def progress_bar(total: int, shown: bool, initial: int = 0) -> Any:
+    """A bar that counts completions, for `complete` to move."""
+    return tqdm(total=total, initial=initial, desc="generate", unit="text", disable=not shown)
+
+
+# ------------------------------------------------------------------------------------ prompts
+
+
+def encode(
+    model: "TransformersModel",
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    wanted: Sequence[int] | None = None,
+) -> list[list[int]]:
+    """Token ids of all prompts, or of some.
+
+    Raises
+    ------
+    InputError
+        An empty prompt, one that does not fit the context, or messages without a template.
+    """
     limit = context_length(model)
-    for i, ids in enumerate(encoded):
+    encoded = []
+    for i in range(len(prompts)) if wanted is None else wanted:
+        ids = _encode(model, prompts[i], i)
         if limit is not None and len(ids) + max_new_tokens > limit:
             raise InputError(
                 f"prompt {i}: {len(ids)} tokens and {max_new_tokens} new ones do not fit the "
                 f"model's context of {limit}"
             )
-    jobs = [(i, sample) for i in range(len(prompts)) for sample in range(n)]
-    jobs.sort(key=lambda job: (len(encoded[job[0]]), job))
-    out = [[""] * n for _ in prompts]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(exclusive(model))
-        if steering is not None:
-            stack.enter_context(steering.apply(model) if hasattr(steering, "apply") else steering)
-        bar = stack.enter_context(
-            tqdm(total=len(jobs), desc="generate", unit="text", disable=not progress)
-        )
-        for start in range(0, len(jobs), BATCH_ROWS):
-            batch = jobs[start : start + BATCH_ROWS]
-            texts = _complete(
-                model, [encoded[i] for i, _ in batch], batch, max_new_tokens, temperature, seed
-            )
-            for (i, sample), text in zip(batch, texts, strict=True):
-                out[i][sample] = text
-            bar.update(len(batch))
-    return out
+        encoded.append(ids)
+    return encoded
 
 
 def _encode(model: "TransformersModel", prompt: Prompt, index: int) -> list[int]:
@@ -116,63 +213,3 @@ def _apply_template(model: "TransformersModel", messages: list[Message], index: 
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def _complete(
-    model: "TransformersModel",
-    rows: list[list[int]],
-    jobs: list[tuple[int, int]],
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-) -> list[str]:
-    import torch
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    module, tokenizer = torch_module(model), model.tokenizer
-    longest = max(map(len, rows))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ids = torch.full((len(rows), longest), pad or 0, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):  # on the left: generation continues at the right end
-        ids[i, longest - len(row) :] = torch.tensor(row)
-        mask[i, longest - len(row) :] = 1
-    noise = [_GumbelNoise(jobs, longest, temperature, seed)] if temperature > 0 else []
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=pad,
-        eos_token_id=module.generation_config.eos_token_id,
-        bos_token_id=module.generation_config.bos_token_id,
-    )
-    with torch.inference_mode():
-        out = module.generate(
-            input_ids=ids.to(module.device),
-            attention_mask=mask.to(module.device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList(noise),
-        )
-    texts: list[str] = tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
-    return texts
-
-
-class _GumbelNoise:
-    """Turns greedy choice into sampling: ``argmax(logits / T + Gumbel)`` is a draw from softmax."""
-
-    def __init__(
-        self, jobs: list[tuple[int, int]], prompt_length: int, temperature: float, seed: int
-    ) -> None:
-        self._jobs, self._prompt_length = jobs, prompt_length
-        self._temperature, self._seed = temperature, seed
-
-    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        import torch
-
-        step = input_ids.shape[1] - self._prompt_length
-        generator = torch.Generator()
-        noise = torch.empty(scores.shape)
-        for row, (prompt, sample) in zip(noise, self._jobs, strict=True):
-            state = np.random.SeedSequence([self._seed, prompt, sample, step])
-            generator.manual_seed(int(state.generate_state(1, np.uint64)[0]) >> 1)
-            row.exponential_(generator=generator)
-        return scores.float() / self._temperature - noise.log().to(scores.device)
