@@ -1,5 +1,6 @@
 """Examples, and a corpus of them."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -118,7 +119,7 @@ class Corpus(Sequence[Example]):
         """Ids in order."""
         return [example.id for example in self]
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over all examples in order: the identity of this corpus."""
         digest = hashlib.sha256()

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib import metadata
 from typing import Any
 
@@ -11,13 +12,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .basket import FloatArray, IntArray, Pick, Pole, pole_name
 from .pool import Pool
-from .strategies import Pick, Pole, pole_name
+from .ranking import quantiles
 
-RECIPE_FORMAT = 1
+RECIPE_FORMAT = 2
 
-OPTIONS = ("strategy", "budget", "axes", "include", "exclude", "caps", "seed")
-"""Arguments of `select` that a recipe repeats as they are; the others are data, and hashed."""
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Arguments of `select` that a recipe repeats as they are; the others are data, and hashed."""
+
+    strategy: str
+    budget: int
+    axes: Sequence[Any] | None
+    include: Sequence[Any]
+    exclude: Sequence[Any]
+    caps: Mapping[str, int] | None
+    text_similarity: float | None
+    z_distance: float | None
+    seed: int
+
+
+OPTIONS = tuple(field.name for field in fields(Options))
 
 RECEIPT_COLUMNS = (
     "rank",
@@ -47,7 +64,8 @@ class Selection:
         - ``rank``: 1 for the first;
         - ``index``, ``id``: which row of Z;
         - ``axis``, ``pole``: the pole that the row was taken for; where it was not taken for one
-          (random, included by id), the pole on which it projects highest;
+          (random, coverage, included by id), the pole on which it projects highest; -1 and 0 where
+          there are no coordinates (influence without any);
         - ``z``: its coordinate on that axis, divided by the scale: negative on a negative pole;
         - ``quantile``: share of the pool that projects no higher on that pole, 1 for the highest;
         - ``weakness``: the pole's shrunk weakness; NaN where no probe was given;
@@ -55,7 +73,8 @@ class Selection:
           where it projects on no other;
         - ``reason``: a sentence for people.
     recipe : dict
-        JSON-ready: strategy, options, SHA-256 of every input, versions, notes. See `replay`.
+        JSON-ready: strategy, options, SHA-256 of every input, text embedding, versions, notes. See
+        `replay`.
     """
 
     indices: NDArray[np.int64]
@@ -107,7 +126,7 @@ def check_recipe(recipe: Any) -> None:
         raise InputError(
             f"the recipe has format {recipe['format']!r}; this version reads {RECIPE_FORMAT}"
         )
-    absent = [name for name in ("inputs", *OPTIONS) if name not in recipe]
+    absent = [name for name in ("inputs", "embedding", *OPTIONS) if name not in recipe]
     if absent:
         raise InputError(f"the recipe is incomplete: no {', '.join(absent)}")
 
@@ -115,43 +134,52 @@ def check_recipe(recipe: Any) -> None:
 def write_receipts(pool: Pool, picks: list[Pick]) -> pd.DataFrame:
     """One row a pick; see `Selection`."""
     rows = np.array([pick.row for pick in picks], dtype=np.int64)
-    z = pool.z[rows]
-    strongest = np.abs(z).argmax(axis=1)
-    axis, pole = strongest, np.where(z[np.arange(len(z)), strongest] >= 0, 1, -1)
-    for place, pick in enumerate(picks):
-        if pick.pole is not None:
-            axis[place], pole[place] = pick.pole
-    chosen_z = z[np.arange(len(z)), axis]
-    quantile = np.empty(len(picks))
-    for a, s in sorted(set(zip(axis.tolist(), pole.tolist(), strict=True))):
-        here = (axis == a) & (pole == s)
-        ladder = np.sort(s * pool.z[:, a])
-        quantile[here] = np.searchsorted(ladder, s * chosen_z[here], side="right") / len(ladder)
+    axis, pole, chosen_z, quantile, runner_up = _placed(pool, picks, rows)
     where = [
-        f"On {pole_name(a, s)}: z {value:+.2f}, quantile {q:.3f} of the pool."
-        for a, s, value, q in zip(axis, pole, chosen_z, quantile, strict=True)
+        "" if a < 0 else f" On {pole_name(a, s)}: z {value:+.2f}, quantile {q:.3f} of the pool."
+        for a, s, value, q in zip(
+            axis.tolist(), pole.tolist(), chosen_z.tolist(), quantile.tolist(), strict=True
+        )
     ]
     known = _weakness_by_pole(pool)
     return pd.DataFrame(
         {
             "rank": np.arange(1, len(picks) + 1),
-            "index": pool.index[rows],
+            "index": rows,
             "id": pd.Series([pool.ids[row] for row in rows], dtype="str"),
-            "axis": axis.astype(np.int64),
-            "pole": pole.astype(np.int64),
-            "z": chosen_z.astype(np.float64),
+            "axis": axis,
+            "pole": pole,
+            "z": chosen_z,
             "quantile": quantile,
             "weakness": [
                 known.get(pole, np.nan) for pole in zip(axis.tolist(), pole.tolist(), strict=True)
             ],
-            "runner_up": pd.Series(_runners_up(z, axis, pole), dtype="str"),
+            "runner_up": pd.Series(runner_up, dtype="str"),
             "reason": pd.Series(
-                [f"{pick.why} {place}" for pick, place in zip(picks, where, strict=True)],
-                dtype="str",
+                [pick.why + place for pick, place in zip(picks, where, strict=True)], dtype="str"
             ),
         },
         columns=list(RECEIPT_COLUMNS),
     )
+
+
+def _placed(
+    pool: Pool, picks: list[Pick], rows: IntArray
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray, list[str]]:
+    """Axis, pole, z, quantile and runner-up of each pick."""
+    n = len(picks)
+    if pool.Z is None:
+        unknown = np.full(n, np.nan)
+        return np.full(n, -1), np.zeros(n, dtype=np.int64), unknown, unknown, [""] * n
+    z = pool.z(rows)
+    axis = np.abs(z).argmax(axis=1)
+    pole = np.where(z[np.arange(n), axis] >= 0, 1, -1)
+    for place, pick in enumerate(picks):
+        if pick.pole is not None:
+            axis[place], pole[place] = pick.pole
+    chosen_z = z[np.arange(n), axis].astype(np.float64)
+    quantile = quantiles(pool.Z, rows, axis, pole)
+    return axis, pole, chosen_z, quantile, _runners_up(z, axis, pole)
 
 
 def _weakness_by_pole(pool: Pool) -> dict[Pole, float]:
@@ -161,14 +189,16 @@ def _weakness_by_pole(pool: Pool) -> dict[Pole, float]:
     return dict(zip(zip(table["axis"], table["pole"], strict=True), table["shrunk"], strict=True))
 
 
-def _runners_up(z: NDArray[Any], axis: NDArray[np.int64], pole: NDArray[np.int64]) -> list[str]:
+def _runners_up(z: FloatArray, axis: IntArray, pole: IntArray) -> list[str]:
     """The pole of highest projection beside the chosen one, for each row of `z` [n_picks, k]."""
     rows = np.arange(len(z))
-    projection = np.stack([z, -z], axis=2)
-    projection[rows, axis, (pole < 0).astype(np.int64)] = -np.inf
-    best = projection.reshape(len(z), -1).argmax(axis=1)
-    highest = projection.reshape(len(z), -1)[rows, best]
+    projection = np.abs(z)
+    # Of the chosen axis the other pole is left, on which the row may not lie.
+    projection[rows, axis] = -pole * z[rows, axis]
+    best = projection.argmax(axis=1)
     return [
-        pole_name(place // 2, -1 if place % 2 else 1) if value > 0 else ""
-        for place, value in zip(best.tolist(), highest, strict=True)
+        pole_name(a, 1 if value > 0 else -1) if height > 0 else ""
+        for a, value, height in zip(
+            best.tolist(), z[rows, best].tolist(), projection[rows, best].tolist(), strict=True
+        )
     ]
