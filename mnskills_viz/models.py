@@ -1,15 +1,18 @@
 """A name -> an nnsight model, and where its residual stream is."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import re
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .adapters import CONFIG, cast_parameters, is_adapter, merge, read_adapter
 from .devices import fast_dtype, torch_device
 from .embedded import EMBEDDED_SHA256, dequantised, embedded_gguf, quiet
 from .errors import InputError
@@ -53,7 +56,9 @@ def load_model(
     ----------
     name : str
         ``"embedded"`` (SmolLM2-135M-Instruct, no network), a local folder with a
-        ``config.json``, a ``.gguf`` file, or a Hugging Face model id.
+        ``config.json``, a ``.gguf`` file, a Hugging Face model id, or the folder of a LoRA
+        adapter (of `sft`, or any that PEFT reads): its base is loaded by the name that it
+        recorded, and the adapter merged into it in float32.
     dtype : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"``: bfloat16 where the processor or GPU is fast at it, else float32.
     device : str
@@ -74,24 +79,17 @@ def load_model(
         no list of blocks under that path.
     """
     import torch
+    from nnsight.modeling.transformers import TransformersModel
 
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     place = torch_device(device)
     chosen = fast_dtype(place) if dtype == "auto" else getattr(torch, dtype)
-    revision: str | None
-    if name == "embedded":
-        folder, revision = dequantised(embedded_gguf()), EMBEDDED_SHA256[:12]
-    elif name.endswith(".gguf"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise InputError(f"{name}: no such file; expected a GGUF model")
-        folder = dequantised(path)
-        revision = folder.name.rpartition("-")[2]
-    else:
-        folder, revision = Path(name).expanduser(), None
-    where = str(folder) if folder.is_dir() else name
-    model = _load(where, name, revision, chosen, place)
+    module, tokenizer = _load(name, chosen)
+    module.to(place).eval().requires_grad_(False)
+    _require_causal(module, name)
+    module.config._name_or_path = name
+    model = TransformersModel(module, tokenizer=tokenizer, task="text-generation")
     spec = ModelSpec(name, str(chosen).removeprefix("torch."), device, blocks)
     _SPECS[torch_module(model)] = spec
     if blocks is not None:
@@ -112,41 +110,84 @@ def spec_of(model: "TransformersModel") -> ModelSpec:
     return _SPECS[torch_module(model)]
 
 
-def _load(
-    where: str, name: str, revision: str | None, dtype: "torch.dtype", place: "torch.device"
-) -> "TransformersModel":
-    from nnsight.modeling.transformers import TransformersModel
+def _load(name: str, dtype: "torch.dtype", above: tuple[Path, ...] = ()) -> tuple[Any, Any]:
+    """Module and tokenizer of `name`, on the CPU.
+
+    Of an adapter, the base first, which may be an adapter itself; `above` are those that led here.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    folder = Path(name).expanduser()
+    if not is_adapter(folder):
+        return _load_plain(name, dtype)
+    adapter = read_adapter(folder)
+    if folder.resolve() in above:
+        raise InputError(f"{name}: the adapter is its own base; correct its {CONFIG}")
+    try:
+        module, tokenizer = _load(adapter.base, torch.float32, (*above, folder.resolve()))
+    except InputError as error:
+        raise InputError(f"{name}: the adapter's base cannot be loaded: {error}") from error
+    module = merge(adapter, module)
+    cast_parameters(module, dtype)
+    module.config._commit_hash = adapter.revision
+    if adapter.has_tokenizer:
+        with _explained(name, local=True):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return module, tokenizer
+
+
+def _load_plain(name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    where, revision = _source(name)
     local = Path(where).is_dir()
-    if local:
-        if not (Path(where) / "config.json").is_file():
+    with _explained(name, local):
+        config = AutoConfig.from_pretrained(where, local_files_only=local)
+        _require_decoder(config, name)
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+        module = AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, local_files_only=local, use_safetensors=True
+        )
+    if revision is not None:
+        module.config._commit_hash = revision
+    return module, tokenizer
+
+
+def _source(name: str) -> tuple[str, str | None]:
+    """Folder or hub id that `name` stands for, and the revision where it is a file's hash."""
+    if name == "embedded":
+        return str(dequantised(embedded_gguf())), EMBEDDED_SHA256[:12]
+    path = Path(name).expanduser()
+    if name.endswith(".gguf"):
+        if not path.is_file():
+            raise InputError(f"{name}: no such file; expected a GGUF model")
+        folder = dequantised(path)
+        return str(folder), folder.name.rpartition("-")[2]
+    if path.is_dir():
+        if not (path / "config.json").is_file():
             raise InputError(
                 f"{name}: the folder has no config.json; expected a Hugging Face model"
             )
-    elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", where):
+        return str(path), None
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise InputError(
             f"{name}: no such folder; expected 'embedded', a folder, a .gguf file or a "
             "Hugging Face id such as Qwen/Qwen3-0.6B"
         )
+    return name, None
+
+
+@contextlib.contextmanager
+def _explained(name: str, local: bool) -> Iterator[None]:
+    """Load quietly, and say in one line why it failed."""
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(where, local_files_only=local)
-            _require_decoder(config, name)
-            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
-            module = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype, local_files_only=local, use_safetensors=True
-            )
+            yield
     except InputError:
         raise
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(_why_not_loaded(name, error, local)) from error
-    module.to(place).eval().requires_grad_(False)
-    _require_causal(module, name)
-    module.config._name_or_path = name
-    if revision is not None:
-        module.config._commit_hash = revision
-    return TransformersModel(module, tokenizer=tokenizer, task="text-generation")
 
 
 def _why_not_loaded(name: str, error: Exception, local: bool) -> str:

@@ -134,10 +134,74 @@ def gradients(
     InputError
         No example gives a target.
     """
+    chosen = list(chosen_layers(model, layers))
+    found = targets(model, corpus, target)
+    bar = tqdm(
+        total=found.n_tokens,
+        desc="gradients",
+        unit="tok",
+        unit_scale=True,
+        disable=not progress,
+    )
+    with bar:
+        values, by_phase = _differentiate(model, found.right, chosen, token_budget, bar)
+        if found.wrong:
+            lower, lower_phase = _differentiate(model, found.wrong, chosen, token_budget, bar)
+            ratio = found.ratio
+            values = values - ratio * lower
+            by_phase = {p: by_phase[p] - ratio[:, None] * lower_phase[p] for p in PHASES}
+    return Gradients(found.ids, chosen, values, found.skipped, by_phase)
+
+
+# ---------------------------------------------------------------------------------- targets
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is differentiated: of each example one text, or one less another.
+
+    Attributes
+    ----------
+    ids : list of str
+        Examples that have a target, in corpus order.
+    right : list of Tokens
+        With the reference response.
+    wrong : list of Tokens
+        With the corrupted one, for the contrast; else empty.
+    skipped : list of str
+        Ids of the other examples.
+    """
+
+    ids: list[str]
+    right: list[Tokens]
+    wrong: list[Tokens]
+    skipped: list[str]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the model reads."""
+        return sum(map(len, self.right)) + sum(map(len, self.wrong))
+
+    @property
+    def ratio(self) -> NDArray[np.float32]:
+        """What the wrong text's mean counts, [n]: lengths of the wrong over the right response.
+
+        A changed answer may be longer: sums are compared, then divided by the reference's length.
+        """
+        pairs = zip(self.wrong, self.right, strict=True)
+        return np.array([_n_response(w) / _n_response(r) for w, r in pairs], dtype=np.float32)
+
+
+def targets(model: "TransformersModel", corpus: Corpus, target: Target) -> Targets:
+    """Render the examples that have a target; see `gradients`.
+
+    Raises
+    ------
+    InputError
+        Unknown target, or no example has one.
+    """
     if target not in ("contrast", "reference"):
         raise InputError(f'target must be "contrast" or "reference", not {target!r}')
-    chosen = list(chosen_layers(model, layers))
-
     answered = [replace(e, response=plain_response(e.response)) for e in corpus]
     wrong = {e.id: corrupt(e) for e in answered} if target == "contrast" else {}
     used = [e for e in answered if e.response and (target == "reference" or wrong[e.id])]
@@ -152,33 +216,13 @@ def gradients(
             + (" with an answer or a number to change" if wrong else "")
             + f" that fit the model's context; none of the {len(corpus)} examples does"
         )
-    bar = tqdm(
-        total=sum(map(len, right)) * (2 if wrong else 1),
-        desc="gradients",
-        unit="tok",
-        unit_scale=True,
-        disable=not progress,
-    )
-    with bar:
-        values, by_phase = _differentiate(model, right, chosen, token_budget, bar)
-        if wrong:
-            changed = [replace(e, response=wrong[e.id] or "") for e in used]
-            counterparts = tokenize(model.tokenizer, changed)
-            lower, lower_phase = _differentiate(model, counterparts, chosen, token_budget, bar)
-            # A changed answer may be longer: compare sums, then divide by the reference's length.
-            ratio = np.array(
-                [_n_response(w) / _n_response(r) for w, r in zip(counterparts, right, strict=True)],
-                dtype=np.float32,
-            )
-            values = values - ratio * lower
-            by_phase = {p: by_phase[p] - ratio[:, None] * lower_phase[p] for p in PHASES}
+    changed = [replace(e, response=wrong[e.id] or "") for e in used] if wrong else []
     kept = {e.id for e in used}
-    return Gradients(
+    return Targets(
         ids=[e.id for e in used],
-        layers=chosen,
-        values=values,
+        right=right,
+        wrong=tokenize(model.tokenizer, changed) if changed else [],
         skipped=[e.id for e in corpus if e.id not in kept],
-        _by_phase=by_phase,
     )
 
 

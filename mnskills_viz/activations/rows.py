@@ -1,5 +1,6 @@
 """Rows of activations, in a store or in memory: what is read after a collection."""
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,6 +66,15 @@ class Activations:
     def source_of_all(self) -> dict[str, Any]:
         """What made the rows: model, layers, options, corpus, versions."""
         return self._source | {"layers": self.layers, "errors": self._has_logprobs}
+
+    @functools.cached_property
+    def n_response(self) -> NDArray[np.int32]:
+        """Tokens of each reference response, [n]: those that a fine-tuning's loss is over."""
+        roles = self._table(["roles"])["roles"].combine_chunks()
+        answered = np.cumsum(roles.values.to_numpy() == Role.RESPONSE, dtype=np.int64)
+        before = np.concatenate([[0], answered])[roles.offsets.to_numpy()]
+        lengths: NDArray[np.int32] = np.diff(before).astype(np.int32)
+        return lengths[self._order]
 
     @classmethod
     def open(cls, path: str | Path) -> "Activations":

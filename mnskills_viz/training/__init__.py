@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on an exported folder: TRL and PEFT, resumable to the bit."""
