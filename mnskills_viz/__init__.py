@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .activations.gradients import gradients
     from .activations.moments import Moments
     from .activations.rows import Activations
+    from .activations.sketch import gradient_sketch
     from .activations.statistics import collect_moments
     from .bases.active_subspace import ActiveSubspaceBasis, gradient_share
     from .bases.basis import load_basis
@@ -22,25 +23,33 @@ if TYPE_CHECKING:
     from .bases.random import RandomBasis
     from .bases.sae import SAEBasis
     from .bases.sparse_autoencoder import SparseAutoencoder
+    from .comparison import compare, compare_examples
     from .corpus import Corpus, Example, load_corpus
     from .errors import InputError
-    from .evaluation.run import probe_errors
+    from .evaluation.pass_at_k import pass_at_k
+    from .evaluation.run import evaluate, graded, probe_errors
+    from .evaluation.samples import read_samples
+    from .evaluation.tables import paired_difference
     from .exporting.export import export
+    from .exporting.preflight import preflight
     from .generation import generate
     from .models import load_model
+    from .selection.contamination import contamination
+    from .selection.difference import difference
     from .selection.recipe import Selection
     from .selection.select import replay, select
     from .steering.proxy import proxy
     from .steering.vector import SteeringVector
     from .study import Study
+    from .training.sft import sft
     from .widgets.explorer import explore
     from .widgets.report import write_report
 
 __version__ = importlib.metadata.version("mnskills_viz")
 
 _HOMES = {
-    "ActiveSubspaceBasis": "bases.active_subspace",
     "Activations": "activations.rows",
+    "ActiveSubspaceBasis": "bases.active_subspace",
     "Corpus": "corpus",
     "Example": "corpus",
     "InputError": "errors",
@@ -55,20 +64,32 @@ _HOMES = {
     "Study": "study",
     "collect": "activations.collect",
     "collect_moments": "activations.statistics",
+    "compare": "comparison",
+    "compare_examples": "comparison",
     "compare_layers": "bases.layers",
+    "contamination": "selection.contamination",
+    "difference": "selection.difference",
+    "evaluate": "evaluation.run",
     "explore": "widgets.explorer",
     "export": "exporting.export",
     "generate": "generation",
+    "graded": "evaluation.run",
     "gradient_share": "bases.active_subspace",
+    "gradient_sketch": "activations.sketch",
     "gradients": "activations.gradients",
     "load_basis": "bases.basis",
     "load_corpus": "corpus",
     "load_model": "models",
     "orthogonalize": "bases.orthogonalize",
+    "paired_difference": "evaluation.tables",
+    "pass_at_k": "evaluation.pass_at_k",
+    "preflight": "exporting.preflight",
     "probe_errors": "evaluation.run",
     "proxy": "steering.proxy",
+    "read_samples": "evaluation.samples",
     "replay": "selection.select",
     "select": "selection.select",
+    "sft": "training.sft",
     "write_report": "widgets.report",
 }
 
@@ -89,20 +110,32 @@ __all__ = [
     "Study",
     "collect",
     "collect_moments",
+    "compare",
+    "compare_examples",
     "compare_layers",
+    "contamination",
+    "difference",
+    "evaluate",
     "explore",
     "export",
     "generate",
+    "graded",
     "gradient_share",
+    "gradient_sketch",
     "gradients",
     "load_basis",
     "load_corpus",
     "load_model",
     "orthogonalize",
+    "paired_difference",
+    "pass_at_k",
+    "preflight",
     "probe_errors",
     "proxy",
+    "read_samples",
     "replay",
     "select",
+    "sft",
     "write_report",
 ]
 

@@ -28,11 +28,11 @@ SHOWN_AXES = 8
 
 
 def demo_corpus(rows: int = ROWS) -> Corpus:
-    """A fixed part of the demo corpus: pool and probe, in the proportion of 11 to 4."""
+    """A fixed part of the demo corpus: pool and probe, 11 to 4, and the whole test set."""
     whole = load_corpus("demo")
     n_probe = max(2, round(rows * PROBE_ROWS / ROWS))
     pool, probe = whole.split("pool"), whole.split("probe")
-    return Corpus([*pool[: rows - n_probe], *probe[:n_probe]], "demo")
+    return Corpus([*pool[: rows - n_probe], *probe[:n_probe], *whole.split("test")], "demo")
 
 
 def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
@@ -74,6 +74,7 @@ def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
     for name in sorted(names):
         stage(f"proxy: first-order utility of {name}", partial(study.proxy, name))
     name = f"pca-{pca.source_['layer']}"
+    stage(f"weakness of {name}, from its prompts", lambda: study.weakness(name))
     axes: pd.DataFrame = stage("axes", lambda: study.axes(name))
     axis, dose = strongest(axes)
     prompts = [study.corpus[int(i)].prompt for i in study.probe_rows[:STEERED_PROMPTS]]
@@ -97,12 +98,12 @@ def run_demo(path: Path, model: str = "embedded", rows: int = ROWS) -> Study:
 
 
 def _open_or_create(path: Path, model: str, rows: int) -> Study:
-    corpus = demo_corpus(rows)
     if not (path / "study.json").exists():
+        corpus = demo_corpus(rows)
         return Study.begin(path, lambda study: study.model, model=model, corpus=corpus)
     study = Study.open(path)
     there = (study.about["model"]["name"], study.about["corpus"]["source"], len(study.corpus))
-    if there != (model, "demo", len(corpus)):
+    if there != (model, "demo", rows):
         raise InputError(
             f"{path} holds another study ({there[0]} on {there[1]}, {there[2]:,} rows); "
             "choose another folder for the demo"

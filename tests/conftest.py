@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def tiny_study(
     for kind in ("trl", "hf"):
         study.export("weakness", kind)
     return study
+
+
+@pytest.fixture
+def copied_study(tiny_study: mn.Study, tmp_path: Path) -> mn.Study:
+    """A copy of the tiny study that a test may change."""
+    shutil.copytree(tiny_study.path, tmp_path / "study")
+    return mn.Study.open(tmp_path / "study")
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,9 @@ def test_bad_rows_are_skipped_when_asked(tmp_path, tiny_folder):
 
 def test_every_verb_explains_itself():
     listed = mnskills("--help").stdout
-    names = {command.callback.__name__ for command in app.registered_commands}
-    assert {"demo", "collect", "fit", "axes", "proxy", "steer", "select", "export"} <= names
+    names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    verbs = "demo collect fit axes proxy steer select export preflight sft eval compare report lab"
+    assert {*verbs.split(), "doctor"} == names
     for name in names:
         assert name in listed
         assert "Usage" in verb(name, "--help")
@@ -108,11 +109,40 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     verb("select", study, "--strategy", "top", "--axis", "2-", "--budget", 5)
     recipe = study / "selections" / "weakness" / "recipe.json"
     assert "12 rows, the same as in its receipts" in verb("select", study, "--recipe", recipe)
-    exported = Path(verb("export", study, "--format", "trl").strip())
+    said = verb("export", study, "--format", "trl").splitlines()
+    assert said[0] == "weakness-trl: the trainer will take every row whole"
+    exported = Path(said[1])
     lines = (exported / "train.jsonl").read_text().splitlines()
     assert len(lines) == 12
     assert all({"prompt", "completion"} == set(json.loads(line)) for line in lines)
+    assert "too-long" in verb("preflight", study, "--max-length", 10)
+    assert "eval --adapter weakness-trl" in verb("sft", study, "--batch-size", 4)
+    assert "errors fell at" in verb("compare", study, "weakness-trl", "--basis", "pca-2")
+    sampling = ("--split", "probe", "--n", 1, "--max-new-tokens", 2)
+    said = verb("eval", study, *sampling, "--adapter", "weakness-trl", "--against", "base")
+    assert "from base to weakness-trl:" in said
+    assert "difference" in said
     assert Path(verb("report", study).strip()).exists()
+
+
+def test_ids_and_caps_come_from_the_command_line(tmp_path, tiny_study):
+    study = shutil.copytree(tiny_study.path, tmp_path / "study")
+    pool = tiny_study.pool
+    (tmp_path / "wanted").write_text(f"{pool[5].id}\n{pool[2].id}\n")
+    (tmp_path / "unwanted").write_text(f"{pool[7].id}\n")
+    capped = pool[0].category
+    options = ("--strategy", "random", "--basis", "pca-1", "--cap", f"{capped}=2")
+    lists = ("--include", tmp_path / "wanted", "--exclude", tmp_path / "unwanted")
+    verb("select", study, *options, *lists, "--budget", 20)
+    chosen = mn.Study.open(study).selection("random").receipts["id"].tolist()
+    assert chosen[:2] == [pool[5].id, pool[2].id]
+    assert pool[7].id not in chosen
+    categories = {e.id: e.category for e in pool}
+    assert sum(categories[i] == capped for i in chosen) <= 2
+    with pytest.raises(mn.InputError, match="expected CATEGORY=ROWS"):
+        verb("select", study, "--basis", "pca-1", "--cap", "lists")
+    with pytest.raises(mn.InputError, match=r"--pilot 3: say which pole, 3\+ or 3-"):
+        verb("proxy", study, "--basis", "pca-1", "--pilot", "3")
 
 
 @pytest.mark.filterwarnings("ignore:no layer tells")

@@ -172,3 +172,147 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     assert where.startswith(str(place))
     assert rows == "6000"
     assert "explorer.js" in static
+
+
+# ------------------------------------------------------------------------------------- adapters
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_folder, tmp_path_factory):
+    """An adapter that PEFT itself wrote, its weights random and large enough to be seen."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    lora = LoraConfig(
+        r=3,
+        lora_alpha=12,
+        target_modules="all-linear",
+        init_lora_weights=False,
+        rank_pattern={"q_proj": 2},
+    )
+    folder = tmp_path_factory.mktemp("adapters") / "a"
+    get_peft_model(base, lora).save_pretrained(folder)
+    return folder
+
+
+def changed(adapter, folder, **values):
+    """A copy of the adapter whose configuration says something else."""
+    shutil.copytree(adapter, folder)
+    config = json.loads((folder / "adapter_config.json").read_text()) | values
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_an_adapter_is_its_base_plus_scaled_products(adapter, tiny_folder, tiny_model):
+    from safetensors.torch import load_file
+
+    module = mn.load_model(str(adapter), dtype="float32")._module
+    stored = load_file(adapter / "adapter_model.safetensors")
+    expected = dict(tiny_model._module.state_dict())
+    names = {name.rpartition(".lora_")[0] for name in stored}
+    assert len(names) == 7 * 4
+    for name in names:
+        up, down = stored[f"{name}.lora_B.weight"], stored[f"{name}.lora_A.weight"]
+        assert len(down) == (2 if name.endswith("q_proj") else 3)
+        weight = f"{name.removeprefix('base_model.model.')}.weight"
+        expected[weight] = expected[weight] + 12 / len(down) * up @ down
+    found = module.state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_an_adapter_loads_as_a_plain_model_of_its_own_name(adapter, tiny_folder, tiny_model):
+    model = mn.load_model(str(adapter), dtype="float32")
+    who, base = models.identity(model), models.identity(tiny_model)
+    assert who.name == str(adapter)
+    assert who.weights != base.weights
+    assert (who.n_layers, who.d_model, who.tokenizer) == (4, 32, base.tokenizer)
+    assert models.blocks_path(model) == "model.layers"
+    assert type(model._module) is type(tiny_model._module)
+    assert not any(p.requires_grad for p in model._module.parameters())
+    assert models.identity(mn.load_model(models.spec_of(model).name, "float32")) == who
+
+
+def test_an_adapter_in_bfloat16_is_rounded_once_and_keeps_its_buffers(adapter, tiny_folder):
+    exact = mn.load_model(str(adapter), dtype="float32")._module
+    rounded = mn.load_model(str(adapter), dtype="bfloat16")._module
+    plain = mn.load_model(str(tiny_folder), dtype="bfloat16")._module
+    for (name, ours), theirs in zip(rounded.named_parameters(), exact.parameters(), strict=True):
+        assert torch.equal(ours, theirs.bfloat16()), name
+    kinds = [[(n, b.dtype) for n, b in m.named_buffers()] for m in (rounded, plain)]
+    assert kinds[0] == kinds[1]
+
+
+def test_an_adapter_on_an_adapter(adapter, tmp_path, tiny_model):
+    """The second adds to the first."""
+    second = changed(adapter, tmp_path / "b", base_model_name_or_path=str(adapter))
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights = [
+        model._module.state_dict()[name]
+        for model in (tiny_model, *(mn.load_model(str(a), "float32") for a in (adapter, second)))
+    ]
+    torch.testing.assert_close(weights[2] - weights[1], weights[1] - weights[0])
+
+
+def test_a_relative_base_and_a_tokenizer_beside_the_adapter(
+    adapter, tmp_path, tiny_folder, tiny_model, monkeypatch
+):
+    folder = changed(adapter, tmp_path / "b", base_model_name_or_path=tiny_folder.name)
+    tiny_model.tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text("Another: {{ messages[0]['content'] }}")
+    monkeypatch.chdir(tiny_folder.parent)
+    model = mn.load_model(str(folder), dtype="float32")
+    assert model.tokenizer.chat_template.startswith("Another")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(mn.InputError, match="the adapter's base cannot be loaded"):
+        mn.load_model(str(folder), dtype="float32")
+
+
+def test_adapters_that_cannot_be_merged_are_refused_in_one_line(adapter, tmp_path, tiny_folder):
+    pickled = changed(adapter, tmp_path / "pickled")
+    (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
+    junk = changed(adapter, tmp_path / "junk")
+    (junk / "adapter_model.safetensors").write_bytes(b"junk")
+    broken = changed(adapter, tmp_path / "broken")
+    (broken / "adapter_config.json").write_text("{")
+    itself = tmp_path / "itself"
+    for folder, said in (
+        (pickled, "no adapter_model.safetensors"),
+        (junk, "does not fit its base"),
+        (broken, "not JSON"),
+        (changed(adapter, tmp_path / "kind", peft_type="PREFIX_TUNING"), "kind 'PREFIX_TUNING'"),
+        (changed(adapter, tmp_path / "none", base_model_name_or_path=None), "names no base model"),
+        (
+            changed(adapter, tmp_path / "gone", base_model_name_or_path="/no/such/folder"),
+            "the adapter's base cannot be loaded: /no/such/folder: no such folder",
+        ),
+        (changed(adapter, itself, base_model_name_or_path=str(itself)), "is its own base"),
+        (changed(adapter, tmp_path / "m", megatron_config={"a": 1}), "uses megatron_config"),
+        (changed(adapter, tmp_path / "rank", r=5), "does not fit its base"),
+        (
+            changed(adapter, tmp_path / "targets", target_modules=["q_proj"]),
+            r"does not fit its base .*: \d+ tensors have no counterpart",
+        ),
+        (changed(adapter, tmp_path / "absent", target_modules=["nonsense"]), "does not fit"),
+    ):
+        with pytest.raises(mn.InputError, match=said) as caught:
+            mn.load_model(str(folder))
+        assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_of_another_model_is_refused(adapter, tmp_path):
+    from tests.conftest import save_tiny_model
+
+    shallow = save_tiny_model(tmp_path / "shallow", layers=2)
+    folder = changed(adapter, tmp_path / "b", base_model_name_or_path=str(shallow))
+    with pytest.raises(mn.InputError, match="tensors have no counterpart"):
+        mn.load_model(str(folder))
+
+
+def test_an_adapter_without_peft_says_how_to_get_it(adapter, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(mn.InputError, match=r"run: pip install 'mnskills_viz\[sft\]'"):
+        mn.load_model(str(adapter))

@@ -9,13 +9,6 @@ import mnskills_viz as mn
 from mnskills_viz.bases.sparse_state import Checkpoint
 
 
-@pytest.fixture
-def copied_study(tiny_study, tmp_path):
-    """A study that a test may change."""
-    shutil.copytree(tiny_study.path, tmp_path / "study")
-    return mn.Study.open(tmp_path / "study")
-
-
 def test_pool_and_probe_part_the_corpus(tiny_study):
     rows = np.concatenate([tiny_study.pool_rows, tiny_study.probe_rows])
     assert sorted(rows) == list(range(60))

@@ -3,14 +3,14 @@
 Every step writes its result once and reads it back when asked again with the same choices.
 """
 
-from .selecting import StudySelecting
+from .training import StudyTraining
 
 
-class Study(StudySelecting):
+class Study(StudyTraining):
     """One model, one corpus, and what was found about them.
 
     Use `Study.create` or `Study.open`. The parts build on each other, a module each: the folder,
-    its rows, bases, steering, weakness, selection.
+    its rows, bases, steering, weakness, selection, training.
 
     Attributes
     ----------
@@ -18,6 +18,8 @@ class Study(StudySelecting):
         Its folder.
     corpus : Corpus
         Pool and probe; each example's ``meta["split"]`` says which.
+    test : Corpus
+        Examples to measure on at the end; may be empty.
     about : dict
         What ``study.json`` says.
     """

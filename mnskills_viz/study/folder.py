@@ -33,9 +33,9 @@ from .kept import as_parquet, named_source, read_table
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-FORMAT = 1
+FORMAT = 2
 
-ROOMS = ("bases", "selections", "exports")
+ROOMS = ("bases", "selections", "exports", "adapters")
 
 Split = Literal["pool", "probe"]
 
@@ -49,6 +49,8 @@ class StudyFolder:
         Its folder.
     corpus : Corpus
         Pool and probe; each example's ``meta["split"]`` says which.
+    test : Corpus
+        Examples to measure on at the end; may be empty.
     about : dict
         What ``study.json`` says.
     """
@@ -67,6 +69,7 @@ class StudyFolder:
         model: str = "embedded",
         corpus: str | Path | Corpus = "demo",
         probe: str | Path | Corpus | None = None,
+        test: str | Path | Corpus | None = None,
         limit: int | None = None,
         dtype: str = "auto",
         device: str = "auto",
@@ -83,10 +86,13 @@ class StudyFolder:
         model : str
             As `load_model` takes it; loaded when first needed.
         corpus : str, path or Corpus
-            As `load_corpus` takes it. Rows of split ``"test"`` are left out.
+            As `load_corpus` takes it. Rows of split ``"test"`` are kept apart.
         probe : str, path or Corpus, optional
             Examples to find weakness and utility on. Default: the rows of split ``"probe"``; if
             there are none, a fifth of the corpus (500 at most), chosen by a hash of the ids.
+        test : str, path or Corpus, optional
+            Examples to measure on at the end, and to keep out of what is selected. Default: the
+            rows of split ``"test"``, if there are any.
         limit : int, optional
             Read no more than this many examples of the corpus.
         dtype, device, blocks : str
@@ -110,15 +116,18 @@ class StudyFolder:
             if isinstance(corpus, Corpus)
             else load_corpus(corpus, limit=limit, on_error=on_error, **columns)
         )
-        extra = (
-            probe
-            if isinstance(probe, Corpus | None)
-            else load_corpus(probe, on_error=on_error, **columns)
+        extra, held_out = (
+            given
+            if isinstance(given, Corpus | None)
+            else load_corpus(given, on_error=on_error, **columns)
+            for given in (probe, test)
         )
-        rows, rule = with_splits(whole, extra)
+        tests = whole.split("test") if held_out is None else held_out
+        rows, rule = with_splits(_without(whole, tests), extra and _without(extra, tests))
         request = {"model": model, "limit": limit, "on_error": on_error, **columns}
         request |= {"blocks": blocks} if blocks else {}
-        request |= named_source("corpus", corpus) | named_source("probe", probe)
+        for option, given in (("corpus", corpus), ("probe", probe), ("test", test)):
+            request |= named_source(option, given)
         about = {
             "format": FORMAT,
             "model": {"name": model, "dtype": dtype, "device": device, "blocks": blocks},
@@ -133,9 +142,11 @@ class StudyFolder:
                 "probe_rows": len(rows.split("probe")),
                 "probe_rule": rule,
             },
+            "test": {"source": tests.name, "rows": len(tests), "hash": tests.hash},
         }
         with folder_in_place(folder, replace=False) as building:
             write_text(building / "corpus.jsonl", rows.to_jsonl())
+            write_text(building / "test.jsonl", tests.to_jsonl())
             write_json(building / "study.json", about)
         return cls(folder, about)
 
@@ -186,8 +197,8 @@ class StudyFolder:
         InputError
             The difference, spelled out: another option, or a file whose content has changed.
         """
-        given = {k: v for k, v in options.items() if k not in ("corpus", "probe")}
-        for name in ("corpus", "probe"):
+        given = {k: v for k, v in options.items() if k not in ("corpus", "probe", "test")}
+        for name in ("corpus", "probe", "test"):
             given |= named_source(name, options.get(name))
         made = self.about["request"]
         differ = [
@@ -205,7 +216,15 @@ class StudyFolder:
     @functools.cached_property
     def corpus(self) -> Corpus:
         """Pool and probe, in order."""
-        path, about = self.path / "corpus.jsonl", self.about["corpus"]
+        return self._read_corpus("corpus.jsonl", self.about["corpus"])
+
+    @functools.cached_property
+    def test(self) -> Corpus:
+        """Examples to measure on at the end; never collected, fitted on or selected."""
+        return self._read_corpus("test.jsonl", self.about["test"])
+
+    def _read_corpus(self, name: str, about: dict[str, Any]) -> Corpus:
+        path = self.path / name
         try:
             corpus = Corpus.from_jsonl(path.read_text(encoding="utf-8"), about["source"])
         except (OSError, ValueError, TypeError) as error:
@@ -281,6 +300,11 @@ class StudyFolder:
     def export_names(self) -> list[str]:
         """Names of the exports."""
         return sorted(p.parent.name for p in self.path.glob("exports/[!.]*/manifest.json"))
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """Names of the adapters that were trained."""
+        return sorted(p.parent.name for p in self.path.glob("adapters/[!.]*/adapter_config.json"))
 
     def basis_name(self, name: str | None = None) -> str:
         """Return `name` if there is such a basis; without one, the only basis that there is.
@@ -362,6 +386,12 @@ class StudyFolder:
                 f"{name!r} cannot be a name; use up to 100 letters, digits, dots, - and _"
             )
         return self.path / room / name
+
+
+def _without(corpus: Corpus, others: Corpus) -> Corpus:
+    """The examples of a corpus whose ids are not among others'."""
+    ids = set(others.ids)
+    return Corpus((example for example in corpus if example.id not in ids), corpus.name)
 
 
 def _weights_differ(known: dict[str, Any], found: ModelIdentity) -> bool:

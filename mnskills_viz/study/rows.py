@@ -1,16 +1,23 @@
 """What is computed once for every example of a study: activations and gradients."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..activations.collect import collect
 from ..activations.gradients import Gradients, gradients
 from ..activations.rows import Activations
+from ..activations.sketch import gradient_sketch
 from ..activations.store import has_left_over, is_there
 from ..corpus import Corpus
 from ..corpus.splits import hash_of_id
 from .folder import Split, StudyFolder
 
 PROXY_EXAMPLES = 64
+
+Layer = int | Literal["concat"]
 
 
 class StudyRows(StudyFolder):
@@ -52,6 +59,59 @@ class StudyRows(StudyFolder):
         wanted = range(source["model"]["n_layers"]) if layers == "all" else layers
         same = all(source["options"][k] == v for k, v in options.items() if k in source["options"])
         return same and source["errors"] >= options["errors"] and {*wanted} <= {*source["layers"]}
+
+    def prompt_rows(self, layer: Layer, progress: bool = True) -> Activations:
+        """Rows over the tokens of the prompts alone, of pool and probe, collected once a layer.
+
+        What the model makes of a task before anything is answered. The text of an answer says
+        much of its own loss by its style alone.
+        """
+        if self.activations.source_of_all["options"]["tokens"] == "prompt":
+            return self.activations
+        if self.has_prompt_rows(layer):
+            return Activations.open(self.path / "prompts.lance")
+        return self._rows_beside("prompts.lance", self.corpus, layer, progress)
+
+    def has_prompt_rows(self, layer: Layer) -> bool:
+        """Whether `prompt_rows` has nothing left to compute."""
+        if self.activations.source_of_all["options"]["tokens"] == "prompt":
+            return True
+        store = self.path / "prompts.lance"
+        if not is_there(store) or has_left_over(store):
+            return False
+        rows = Activations.open(store)
+        layers = self.activations.layers if layer == "concat" else [layer]
+        return len(rows) == len(self.corpus) and {*layers} <= {*rows.layers}
+
+    def _rows_beside(self, name: str, corpus: Corpus, layer: Layer, progress: bool) -> Activations:
+        """Rows of prompts, read with the options of the study's own rows."""
+        options = self.activations.source_of_all["options"]
+        same = ("pooling", "exclude_sinks", "max_length", "truncate")
+        return collect(
+            self.model,
+            Corpus((replace(e, response="") for e in corpus), corpus.name),
+            layers=self.activations.layers if layer == "concat" else [layer],
+            tokens="prompt",
+            store=self.path / name,
+            progress=progress,
+            **{option: options[option] for option in same},
+        )
+
+    def sketch(self, split: Split, progress: bool = True) -> NDArray[np.float32]:
+        """Gradients of all layers of pool or probe, sketched; see `gradient_sketch`.
+
+        Returns
+        -------
+        ndarray of float32, [n, width]
+            A row of zeros for an example without response: it says nothing of influence.
+        """
+        examples = self.corpus.take(self._rows_of(split))
+        store = self.path / "results" / f"sketch-{split}"
+        found = gradient_sketch(self.model, examples, store=store, progress=progress)
+        place = {name: row for row, name in enumerate(examples.ids)}
+        rows = np.zeros((len(examples), found.values.shape[1]), dtype=np.float32)
+        rows[[place[name] for name in found.ids]] = found.values
+        return rows
 
     def gradients(
         self, n: int = PROXY_EXAMPLES, progress: bool = True, split: Split = "probe"

@@ -1,16 +1,26 @@
 """Examples of a study chosen, with recipe and receipts, and written for a trainer."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
 
 from ..corpus import Corpus
+from ..corpus.example import Example
 from ..errors import InputError
 from ..exporting.export import export
 from ..files import folder_in_place, read_json, write_bytes, write_json
+from ..selection.contamination import contamination
 from ..selection.recipe import Selection
 from ..selection.select import replay, select
-from .kept import as_parquet
-from .weakness import StudyWeakness
+from .kept import as_parquet, key_of, read_table
+from .weakness import Errors, Side, StudyWeakness
+
+Unit = Literal["rows", "tokens"]
+
+CHOICES = ("side", "errors", "unit", "utility", "decontaminate")
+"""What `StudySelecting.select` decides before the rows are chosen; a recipe keeps it."""
 
 
 class StudySelecting(StudyWeakness):
@@ -22,36 +32,61 @@ class StudySelecting(StudyWeakness):
         budget: int = 200,
         basis: str | None = None,
         name: str | None = None,
+        *,
+        side: Side | None = None,
+        errors: Errors = "logprob",
+        unit: Unit = "rows",
+        utility: bool = False,
+        decontaminate: bool = True,
+        exclude: Any = (),
+        progress: bool = False,
         **options: Any,
     ) -> Selection:
         """Choose examples of the pool and keep recipe and receipts under ``selections/NAME``.
 
         Parameters
         ----------
-        strategy, budget, **options
-            As `mnskills_viz.select` takes them.
+        strategy, budget, exclude, **options
+            As `mnskills_viz.select` takes them. Texts, categories and ids are the corpus's.
         basis : str, optional
             Name of the basis; may be left out while there is one only.
         name : str, optional
             Default: the strategy.
+        side : {"prompt", "content"}, optional
+            As `ruler` takes it; default ``"prompt"`` for ``"weakness"``, else ``"content"``.
+        errors : {"logprob", "verifier"}
+            As `probe_errors` takes it.
+        unit : {"rows", "tokens"}
+            Of the budget; ``"tokens"`` are those of the responses, which training learns from.
+        utility : bool
+            Multiply a pole's mass by its utility, from `proxy`.
+        decontaminate : bool
+            Leave out what `contamination` finds.
+        progress : bool
         """
         at = self.basis_name(basis)
-        if strategy == "weakness":
-            self.probe_errors()  # says what is missing, in the study's own words
-        chosen = select(
-            self.coordinates(at)[self.pool_rows],
-            strategy,
-            budget,
-            **self._selection_inputs(at),
-            **options,
-        )
+        choices = {
+            "side": side or ("prompt" if strategy == "weakness" else "content"),
+            "errors": errors,
+            "unit": unit,
+            "utility": utility,
+            "decontaminate": decontaminate,
+        }
+        leaked = self.contamination() if decontaminate else None
+        if leaked is not None and len(leaked):
+            exclude = [*exclude, *leaked["id"]]
+        inputs = self._selection_inputs(at, strategy, choices, progress)
+        chosen = select(inputs.pop("Z"), strategy, budget, exclude=exclude, **inputs, **options)
         fitted, model = self.basis(at), self.activations.source_of_all["model"]
         recipe = chosen.recipe | {
             "basis": at,
             "basis_fingerprint": fitted.fingerprint,
             "layer": (fitted.source_ or {})["layer"],
             "model": {name: model[name] for name in ("name", "revision", "weights")},
+            "choices": choices,
         }
+        if leaked is not None and len(leaked):
+            recipe["notes"] = [*recipe["notes"], _said_of(leaked)]
         chosen = Selection(chosen.indices, chosen.receipts, recipe)
         with folder_in_place(self._inside("selections", name or strategy)) as building:
             write_json(building / "recipe.json", chosen.recipe)
@@ -62,22 +97,66 @@ class StudySelecting(StudyWeakness):
         """Make a selection again from its recipe, a dict or a ``recipe.json``."""
         made = read_json(Path(recipe)) if isinstance(recipe, str | Path) else recipe
         at = made.get("basis") if isinstance(made, dict) else None
-        if not isinstance(at, str):
-            raise InputError(f"{recipe}: not a recipe of a study (it names no basis)")
-        again = replay(made, self.coordinates(at)[self.pool_rows], **self._selection_inputs(at))
+        if not isinstance(at, str) or not {*CHOICES} <= {*made.get("choices", {})}:
+            raise InputError(f"{recipe}: not a recipe of a study (it names no basis or no choices)")
+        inputs = self._selection_inputs(at, made["strategy"], made["choices"], progress=False)
+        again = replay(made, inputs.pop("Z"), **inputs)
         return Selection(again.indices, again.receipts, made)
 
-    def _selection_inputs(self, basis: str) -> dict[str, Any]:
-        pool = [self.corpus[int(i)] for i in self.pool_rows]
+    def _selection_inputs(
+        self, basis: str, strategy: str, choices: dict[str, Any], progress: bool
+    ) -> dict[str, Any]:
+        """What `mnskills_viz.select` takes beside options, of this study's pool and probe."""
+        pool = self.pool
+        ruler = self.ruler(basis, choices["side"], progress)
         inputs: dict[str, Any] = {
-            "ids": [e.id for e in pool],
-            "scale": self.basis(basis).scale_,
+            "Z": ruler.pool,
+            "ids": pool.ids,
+            "scale": ruler.scale,
             "categories": [e.category for e in pool],
+            "texts": [text_of(e) for e in pool],
         }
-        if self.has_errors:
-            inputs["probe"] = self.coordinates(basis)[self.probe_rows]
-            inputs["error"] = self.probe_errors()
+        if choices["unit"] == "tokens":
+            # A row without response would cost nothing; export refuses it by name.
+            inputs["tokens"] = np.maximum(1, self.activations.n_response[self.pool_rows])
+        elif choices["unit"] != "rows":
+            raise InputError(f'unit must be "rows" or "tokens", not {choices["unit"]!r}')
+        if choices["utility"]:
+            inputs["utility"] = self._utility(basis)
+        if strategy == "influence":
+            slopes, probe_slopes = (self.sketch(split, progress) for split in ("pool", "probe"))
+            return inputs | {"Z": slopes, "probe": probe_slopes, "coordinates": ruler.pool}
+        if strategy == "weakness" or self.has_errors or choices["errors"] == "verifier":
+            inputs["probe"] = ruler.probe
+            inputs["error"] = self.probe_errors(choices["errors"])
         return inputs
+
+    def _utility(self, basis: str) -> Any:
+        table = self.results("proxy", basis)
+        if table is None:
+            raise InputError(
+                f"{self.path}: no utilities of {basis} yet; run: mnskills proxy {self.path} "
+                f"--basis {basis}"
+            )
+        return table.sort_values("axis")["utility"].to_numpy()
+
+    def contamination(self) -> pd.DataFrame:
+        """Examples of the pool that a held-out set holds; see `mnskills_viz.contamination`."""
+        key = key_of([self.about["corpus"]["hash"], self.about["test"]["hash"]])
+        file = self.path / "results" / "contamination.parquet"
+        there = read_table(file)
+        if there is not None and there.attrs.get("made_by") == key:
+            return there
+        against = {"probe": self.corpus.take(self.probe_rows), "test": self.test}
+        found = contamination(self.pool, against)
+        found.attrs["made_by"] = key
+        write_bytes(file, as_parquet(found))
+        return found
+
+    @property
+    def pool(self) -> Corpus:
+        """Examples that may be selected, in the order of Z's rows."""
+        return Corpus(self.corpus.take(self.pool_rows), self.about["corpus"]["source"])
 
     def export(
         self,
@@ -89,11 +168,20 @@ class StudySelecting(StudyWeakness):
         chosen = self.selection(selection)
         labels = self.annotations.labels(chosen.recipe["basis"]) if self.is_current(chosen) else {}
         folder = self._inside("exports", name or f"{selection}-{format}")
-        pool = Corpus(self.corpus.take(self.pool_rows), self.about["corpus"]["source"])
-        return export(pool, chosen, folder, format, labels=labels)
+        return export(self.pool, chosen, folder, format, labels=labels)
 
     def is_current(self, selection: Selection) -> bool:
         """Whether the basis that a selection was made on is still there, as it was."""
         name = selection.recipe.get("basis")
         made_on = selection.recipe.get("basis_fingerprint")
         return name in self.basis_names and self.basis(name).fingerprint == made_on
+
+
+def text_of(example: Example) -> str:
+    """What an example says, prompt and reference, as one text."""
+    return f"{example.prompt_text}\n{example.response}"
+
+
+def _said_of(leaked: pd.DataFrame) -> str:
+    where = ", ".join(f"{n} in {split}" for split, n in leaked["split"].value_counts().items())
+    return f"{len(leaked)} rows were left out: their text stands in a held-out set too ({where})"

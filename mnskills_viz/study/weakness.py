@@ -1,34 +1,153 @@
 """Where the model of a study errs, and all that is known of its axes in one table."""
 
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ..axes.table import axes_table
 from ..errors import InputError
+from ..evaluation.samples import read_samples
 from ..selection.weakness import pole_weakness, reference_errors
 from ..steering.proxy import fitted_layer
 from .steering import StudySteering
+
+Side = Literal["prompt", "content"]
+Errors = Literal["logprob", "verifier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """Pool and probe measured alike on the axes of a basis.
+
+    Attributes
+    ----------
+    pool, probe : ndarray of float32, [n, n_axes] and [m, n_axes]
+        Coordinates about the mean of the pool.
+    scale : ndarray, [n_axes]
+        Their standard deviation in the pool.
+    """
+
+    pool: NDArray[np.float32]
+    probe: NDArray[np.float32]
+    scale: NDArray[np.floating[Any]]
 
 
 class StudyWeakness(StudySteering):
     """The part of a study that knows errors."""
 
-    def weakness(self, basis: str) -> pd.DataFrame:
-        """Where the model errs: weakness of every pole on the probe; see `pole_weakness`."""
-        scale = self.basis(basis).scale_
-        z = self.coordinates(basis)[self.probe_rows] / scale
-        return pole_weakness(z, self.probe_errors())
+    def ruler(self, basis: str, side: Side = "prompt", progress: bool = True) -> Ruler:
+        """Coordinates of pool and probe, in which errors are looked for.
 
-    def probe_errors(self) -> NDArray[np.float64]:
-        """Errors of the model on the probe rows, from the loss of the references."""
+        Parameters
+        ----------
+        basis : str
+        side : {"prompt", "content"}
+            ``"prompt"``: rows over the prompts' tokens, projected on the basis, about their own
+            mean and by their own spread in the pool; collected at the first time. ``"content"``:
+            the rows that the basis was fitted on, references included, whose style alone
+            explains much of their loss.
+        progress : bool
+        """
+        fitted = self.basis(basis)
+        if side == "content":
+            z = self.coordinates(basis)
+            return Ruler(z[self.pool_rows], z[self.probe_rows], fitted.scale_)
+        if side != "prompt":
+            raise InputError(f'side must be "prompt" or "content", not {side!r}')
+        z = self._projected_prompts(basis, progress)
+        z = z - self._mean_of_prompts(basis)
+        pool = z[self.pool_rows]
+        spread = pool.std(axis=0, dtype=np.float64)
+        return Ruler(pool, z[self.probe_rows], np.where(spread > 0, spread, 1.0))
+
+    def _projected_prompts(self, basis: str, progress: bool = False) -> NDArray[np.float32]:
+        """Rows of the prompts on a basis, about the mean that it was fitted about."""
+        fitted = self.basis(basis)
+        layer = (fitted.source_ or {})["layer"]
+        key = f"{fitted.fingerprint} prompt"
+        if key not in self._coordinates:
+            rows = self.prompt_rows(layer, progress).matrix(layer)
+            self._coordinates[key] = fitted.transform(rows)
+        return self._coordinates[key]
+
+    def _mean_of_prompts(self, basis: str) -> NDArray[np.float32]:
+        pool = self._projected_prompts(basis)[self.pool_rows]
+        mean: NDArray[np.float32] = pool.mean(axis=0, dtype=np.float64).astype(pool.dtype)
+        return mean
+
+    def weakness(
+        self,
+        basis: str,
+        side: Side = "prompt",
+        errors: Errors = "logprob",
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Where the model errs: weakness of every pole on the probe; see `pole_weakness`.
+
+        Parameters
+        ----------
+        basis : str
+        side : {"prompt", "content"}
+            As `ruler` takes it.
+        errors : {"logprob", "verifier"}
+            As `probe_errors` takes it.
+        progress : bool
+        """
+        ruler = self.ruler(basis, side, progress)
+        return pole_weakness(ruler.probe / ruler.scale, self.probe_errors(errors))
+
+    def probe_errors(self, errors: Errors = "logprob") -> NDArray[np.float64]:
+        """Errors of the model on the probe rows, [m].
+
+        Parameters
+        ----------
+        errors : {"logprob", "verifier"}
+            From the loss of the references; or 1 - pass rate, from what `evaluate` sampled on the
+            probe. If all of those are equal they tell nothing apart: a warning says so, and the
+            loss is used.
+
+        Raises
+        ------
+        InputError
+            References are missing, or the probe has not been evaluated.
+        """
+        if errors == "verifier":
+            rates = self._failure_rates()
+            if rates.min() < rates.max():
+                return rates
+            warnings.warn(
+                f"the model's failure rate is {rates[0]:g} on every probe example, which tells no "
+                "pole from another: errors are taken from log-probability instead",
+                stacklevel=2,
+            )
+        elif errors != "logprob":
+            raise InputError(f'errors must be "logprob" or "verifier", not {errors!r}')
         logprobs = self.activations.logprobs[self.probe_rows].astype(np.float64)
         if np.isnan(logprobs).any():
             raise InputError(
                 f"{self.path}: {int(np.isnan(logprobs).sum())} probe examples have no response to "
-                "score; weakness needs reference responses"
+                "score; weakness needs reference responses, or errors from verifiers"
             )
         return reference_errors(-logprobs)
+
+    def _failure_rates(self) -> NDArray[np.float64]:
+        """1 - pass rate on the probe rows, from the evaluation with the most samples."""
+        found = [
+            read_samples(file.parent)
+            for file in sorted(self.path.glob("evaluations/probe-base-*/grades.json"))
+        ]
+        if not found:
+            raise InputError(
+                f"{self.path}: the probe has not been evaluated; run: mnskills eval {self.path} "
+                "--split probe"
+            )
+        samples = max(found, key=lambda table: int(table["n"].iloc[0])).set_index("id")
+        rates = 1 - samples["c"] / samples["n"]
+        return rates.loc[[self.corpus[int(i)].id for i in self.probe_rows]].to_numpy()
 
     def axes(self, basis: str) -> pd.DataFrame:
         """Everything known of a basis's axes, one row each.
@@ -37,20 +156,22 @@ class StudyWeakness(StudySteering):
         -------
         DataFrame
             ``axis variance``, quality, ``utility low high special`` where the proxy was run,
-            ``weakness_positive weakness_negative``, the categories that stand out at each pole,
-            and labels.
+            ``weakness_positive weakness_negative`` where prompts were collected (`weakness` does
+            it), the categories that stand out at each pole, and labels.
         """
         fitted = self.basis(basis)
+        layer = (fitted.source_ or {})["layer"]
         proxy = self.results("proxy", basis)
         if proxy is not None:
             proxy = proxy[proxy["layer"] == fitted_layer(fitted, None)]
+        knows_errors = self.has_errors and self.has_prompt_rows(layer)
         return axes_table(
             self.quality(basis),
             self.coordinates(basis),
             categories=[e.category for e in self.corpus],
             labels=self.annotations.labels(basis),
             proxy=proxy,
-            weakness=self.weakness(basis) if self.has_errors else None,
+            weakness=self.weakness(basis) if knows_errors else None,
         )
 
     @property
