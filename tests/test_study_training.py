@@ -1,12 +1,14 @@
 """The loop through a study: export, train, measure, compare."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mnskills_viz as mn
 from mnskills_viz.adapters import CONFIG
+from mnskills_viz.evaluation.samples import read_texts
 from mnskills_viz.training.sft import training_log
 
 
@@ -87,6 +89,21 @@ def test_a_model_that_fails_everywhere_is_judged_by_its_loss_and_that_is_said(tr
     with pytest.warns(UserWarning, match="failure rate is 1 on every probe example"):
         errors = trained.probe_errors("verifier")
     np.testing.assert_array_equal(errors, trained.probe_errors("logprob"))
+
+
+def test_weakness_can_be_looked_for_in_the_models_own_answers(trained):
+    trained.evaluate("probe", n=2, k=1, max_new_tokens=6, temperature=1.0, progress=False)
+    texts = read_texts(trained.path / "evaluations" / "probe-base-n2-t1-m6-s0")
+    probe = trained.corpus.take(trained.probe_rows)
+    ruler = trained.ruler("pca-1", "samples", progress=False)
+    example = probe[3]
+    own = mn.Corpus(
+        [replace(example, id=str(i), response=t) for i, t in enumerate(texts[example.id])]
+    )
+    rows = mn.collect(trained.model, own, layers=[1], progress=False).matrix(1)
+    expected = trained.basis("pca-1").transform(rows).mean(axis=0)
+    np.testing.assert_allclose(ruler.probe[3], expected, atol=0.02)
+    assert len(trained.weakness("pca-1", "samples", progress=False)) == 8
 
 
 def test_pilots_rank_poles_against_rows_at_random(trained):

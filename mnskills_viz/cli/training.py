@@ -34,7 +34,7 @@ def select(
     ] = None,
     side: Annotated[
         str | None,
-        typer.Option(help="Rows that count: prompt (default of weakness) or content."),
+        typer.Option(help="Rows that count: prompt (default of weakness), samples or content."),
     ] = None,
     errors: Annotated[
         str, typer.Option(help="logprob, or verifier: what eval --split probe found.")

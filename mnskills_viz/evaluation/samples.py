@@ -177,6 +177,31 @@ def read_samples(store: str | Path) -> pd.DataFrame:
         No evaluation there, one that is not finished, or a damaged file.
     """
     path = Path(store)
+    kept = _finished(path)
+    grades = read_json(path / GRADES)
+    counts = {example: sum(passes) for example, passes in grades["passes"].items()}
+    table = _table(kept.header, counts, kept.logprobs or {})
+    table.attrs["verifier"] = grades["verifier"]
+    return table
+
+
+def read_texts(store: str | Path) -> dict[str, list[str]]:
+    """Read what the model wrote in a finished evaluation: id -> its samples, in their order.
+
+    Raises
+    ------
+    InputError
+        As in `read_samples`.
+    """
+    kept = _finished(Path(store))
+    samples = range(kept.header["options"]["n"])
+    return {
+        example: [kept.texts[example, sample] for sample in samples]
+        for example, _ in kept.header["examples"]
+    }
+
+
+def _finished(path: Path) -> Kept:
     if not (path / HEADER).is_file():
         raise InputError(f"{path}: no evaluation there; run evaluate with store={str(path)!r}")
     kept = Kept(read_json(path / HEADER), path)
@@ -186,11 +211,7 @@ def read_samples(store: str | Path) -> pd.DataFrame:
             f"{path}: the evaluation is not finished ({len(kept.texts):,} of {whole:,} "
             "completions); run the same evaluate again to go on"
         )
-    grades = read_json(path / GRADES)
-    counts = {example: sum(passes) for example, passes in grades["passes"].items()}
-    table = _table(kept.header, counts, kept.logprobs or {})
-    table.attrs["verifier"] = grades["verifier"]
-    return table
+    return kept
 
 
 def _table(

@@ -143,6 +143,8 @@ def _axes(selection: Selection, labels: Mapping[tuple[int, int], str]) -> str:
     receipts = selection.receipts
     rows = []
     for axis, pole in dict.fromkeys(zip(receipts["axis"], receipts["pole"], strict=True)):
+        if pole == 0:  # chosen by gradients, and no axes were given to explain it
+            continue
         picks = receipts[(receipts["axis"] == axis) & (receipts["pole"] == pole)]
         weakness = float(picks["weakness"].iloc[0])
         rows.append(
@@ -154,6 +156,8 @@ def _axes(selection: Selection, labels: Mapping[tuple[int, int], str]) -> str:
                 "" if math.isnan(weakness) else f"{weakness:.3f}",
             ]
         )
+    if not rows:
+        return "The rows were not chosen by axes."
     head = ["pole", "label", "examples", "mean z", "weakness"]
     explanation = (
         "The pole for which a row was taken, or on which it projects highest. z: coordinate in "

@@ -11,6 +11,7 @@ from ..activations.gradients import Gradients, gradients
 from ..activations.rows import Activations
 from ..activations.sketch import gradient_sketch
 from ..activations.store import has_left_over, is_there
+from ..activations.tokens import Counted
 from ..corpus import Corpus
 from ..corpus.splits import hash_of_id
 from .folder import Split, StudyFolder
@@ -70,7 +71,7 @@ class StudyRows(StudyFolder):
             return self.activations
         if self.has_prompt_rows(layer):
             return Activations.open(self.path / "prompts.lance")
-        return self._rows_beside("prompts.lance", self.corpus, layer, progress)
+        return self._rows_beside("prompts.lance", without_responses(self.corpus), layer, progress)
 
     def has_prompt_rows(self, layer: Layer) -> bool:
         """Whether `prompt_rows` has nothing left to compute."""
@@ -83,15 +84,22 @@ class StudyRows(StudyFolder):
         layers = self.activations.layers if layer == "concat" else [layer]
         return len(rows) == len(self.corpus) and {*layers} <= {*rows.layers}
 
-    def _rows_beside(self, name: str, corpus: Corpus, layer: Layer, progress: bool) -> Activations:
-        """Rows of prompts, read with the options of the study's own rows."""
+    def _rows_beside(
+        self,
+        name: str,
+        corpus: Corpus,
+        layer: Layer,
+        progress: bool,
+        tokens: Counted = "prompt",
+    ) -> Activations:
+        """Rows of other texts, read with the options of the study's own rows."""
         options = self.activations.source_of_all["options"]
         same = ("pooling", "exclude_sinks", "max_length", "truncate")
         return collect(
             self.model,
-            Corpus((replace(e, response="") for e in corpus), corpus.name),
+            corpus,
             layers=self.activations.layers if layer == "concat" else [layer],
-            tokens="prompt",
+            tokens=tokens,
             store=self.path / name,
             progress=progress,
             **{option: options[option] for option in same},
@@ -141,3 +149,8 @@ class StudyRows(StudyFolder):
 
     def _weights(self) -> str:
         return str(self.activations.source_of_all["model"]["weights"])
+
+
+def without_responses(corpus: Corpus) -> Corpus:
+    """The prompts of a corpus: nothing is read that does not count."""
+    return Corpus((replace(example, response="") for example in corpus), corpus.name)

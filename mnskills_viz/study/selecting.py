@@ -52,7 +52,7 @@ class StudySelecting(StudyWeakness):
             Name of the basis; may be left out while there is one only.
         name : str, optional
             Default: the strategy.
-        side : {"prompt", "content"}, optional
+        side : {"prompt", "samples", "content"}, optional
             As `ruler` takes it; default ``"prompt"`` for ``"weakness"``, else ``"content"``.
         errors : {"logprob", "verifier"}
             As `probe_errors` takes it.

@@ -22,6 +22,7 @@ from ..selection import pole_name
 from ..selection.weakness import POSTERIOR_95
 from ..training.sft import sft
 from .kept import as_parquet
+from .rows import without_responses
 from .selecting import StudySelecting
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class StudyTraining(StudySelecting):
         """Coordinates of the test prompts, about the mean of the pool's."""
         fitted = self.basis(basis)
         layer = (fitted.source_ or {})["layer"]
-        rows = self._rows_beside("test.lance", self.test, layer, progress=False)
+        rows = self._rows_beside("test.lance", without_responses(self.test), layer, progress=False)
         z: NDArray[np.float32] = fitted.transform(rows.matrix(layer)) - self._mean_of_prompts(basis)
         return z
 

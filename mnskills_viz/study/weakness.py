@@ -1,7 +1,8 @@
 """Where the model of a study errs, and all that is known of its axes in one table."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -9,13 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..axes.table import axes_table
+from ..corpus import Corpus
 from ..errors import InputError
-from ..evaluation.samples import read_samples
+from ..evaluation.samples import read_samples, read_texts
+from ..files import read_json
 from ..selection.weakness import pole_weakness, reference_errors
 from ..steering.proxy import fitted_layer
 from .steering import StudySteering
 
-Side = Literal["prompt", "content"]
+Side = Literal["prompt", "samples", "content"]
 Errors = Literal["logprob", "verifier"]
 
 
@@ -45,19 +48,24 @@ class StudyWeakness(StudySteering):
         Parameters
         ----------
         basis : str
-        side : {"prompt", "content"}
+        side : {"prompt", "samples", "content"}
             ``"prompt"``: rows over the prompts' tokens, projected on the basis, about their own
-            mean and by their own spread in the pool; collected at the first time. ``"content"``:
-            the rows that the basis was fitted on, references included, whose style alone
-            explains much of their loss.
+            mean and by their own spread in the pool; collected at the first time.
+            ``"samples"``: for the probe the model's own answers, those that `evaluate` sampled,
+            each read like a reference, and their mean; for the pool the rows that the basis was
+            fitted on. ``"content"``: for the probe, too, whose references explain much of their
+            loss by style alone.
         progress : bool
         """
         fitted = self.basis(basis)
         if side == "content":
             z = self.coordinates(basis)
             return Ruler(z[self.pool_rows], z[self.probe_rows], fitted.scale_)
+        if side == "samples":
+            sampled = self._projected_samples(basis, progress)
+            return Ruler(self.coordinates(basis)[self.pool_rows], sampled, fitted.scale_)
         if side != "prompt":
-            raise InputError(f'side must be "prompt" or "content", not {side!r}')
+            raise InputError(f'side must be "prompt", "samples" or "content", not {side!r}')
         z = self._projected_prompts(basis, progress)
         z = z - self._mean_of_prompts(basis)
         pool = z[self.pool_rows]
@@ -73,6 +81,29 @@ class StudyWeakness(StudySteering):
             rows = self.prompt_rows(layer, progress).matrix(layer)
             self._coordinates[key] = fitted.transform(rows)
         return self._coordinates[key]
+
+    def _projected_samples(self, basis: str, progress: bool) -> NDArray[np.float32]:
+        """Rows of the model's own answers on a basis, the mean of each probe example's."""
+        fitted = self.basis(basis)
+        layer = (fitted.source_ or {})["layer"]
+        folder = self._evaluation_of_probe()
+        texts = read_texts(folder)
+        probe = self.corpus.take(self.probe_rows)
+        answered = [
+            replace(example, id=f"{example.id}#{number}", response=text)
+            for example in probe
+            for number, text in enumerate(texts[example.id])
+        ]
+        rows = self._rows_beside(
+            f"evaluations/{folder.name}-rows.lance",
+            Corpus(answered, self.corpus.name),
+            layer,
+            progress,
+            self.activations.source_of_all["options"]["tokens"],
+        )
+        z = fitted.transform(rows.matrix(layer)).reshape(len(probe), -1, fitted.n_axes_)
+        mean: NDArray[np.float32] = z.mean(axis=1)
+        return mean
 
     def _mean_of_prompts(self, basis: str) -> NDArray[np.float32]:
         pool = self._projected_prompts(basis)[self.pool_rows]
@@ -91,7 +122,7 @@ class StudyWeakness(StudySteering):
         Parameters
         ----------
         basis : str
-        side : {"prompt", "content"}
+        side : {"prompt", "samples", "content"}
             As `ruler` takes it.
         errors : {"logprob", "verifier"}
             As `probe_errors` takes it.
@@ -135,19 +166,24 @@ class StudyWeakness(StudySteering):
         return reference_errors(-logprobs)
 
     def _failure_rates(self) -> NDArray[np.float64]:
-        """1 - pass rate on the probe rows, from the evaluation with the most samples."""
-        found = [
-            read_samples(file.parent)
-            for file in sorted(self.path.glob("evaluations/probe-base-*/grades.json"))
-        ]
+        """1 - pass rate on the probe rows."""
+        samples = read_samples(self._evaluation_of_probe()).set_index("id")
+        rates = 1 - samples["c"] / samples["n"]
+        return rates.loc[[self.corpus[int(i)].id for i in self.probe_rows]].to_numpy()
+
+    def _evaluation_of_probe(self) -> Path:
+        """Where the answers of the model itself to the probe are: of several, the most samples."""
+        found = {
+            file.parent: int(read_json(file)["options"]["n"])
+            for file in sorted(self.path.glob("evaluations/probe-base-*/header.json"))
+            if (file.parent / "grades.json").exists()
+        }
         if not found:
             raise InputError(
                 f"{self.path}: the probe has not been evaluated; run: mnskills eval {self.path} "
                 "--split probe"
             )
-        samples = max(found, key=lambda table: int(table["n"].iloc[0])).set_index("id")
-        rates = 1 - samples["c"] / samples["n"]
-        return rates.loc[[self.corpus[int(i)].id for i in self.probe_rows]].to_numpy()
+        return max(found, key=lambda folder: found[folder])
 
     def axes(self, basis: str) -> pd.DataFrame:
         """Everything known of a basis's axes, one row each.
