@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .bases.sparse_autoencoder import SparseAutoencoder
     from .comparison import compare, compare_examples
     from .corpus import Corpus, Example, load_corpus
+    from .corpus.adversarial import adversarial_corpus
     from .errors import InputError
     from .evaluation.pass_at_k import pass_at_k
     from .evaluation.run import evaluate, graded, probe_errors
@@ -62,6 +63,7 @@ _HOMES = {
     "SparseAutoencoder": "bases.sparse_autoencoder",
     "SteeringVector": "steering.vector",
     "Study": "study",
+    "adversarial_corpus": "corpus.adversarial",
     "collect": "activations.collect",
     "collect_moments": "activations.statistics",
     "compare": "comparison",
@@ -108,6 +110,7 @@ __all__ = [
     "SparseAutoencoder",
     "SteeringVector",
     "Study",
+    "adversarial_corpus",
     "collect",
     "collect_moments",
     "compare",
