@@ -27,16 +27,26 @@ from .markup import (
 
 POSITIVE = "var(--mn-positive, #c2590a)"
 NEGATIVE = "var(--mn-negative, #2c74b8)"
-POLES = (("positive", "+", POSITIVE, 3), ("negative", "−", NEGATIVE, 11))  # name sign colour top
-MOST_CATEGORIES = 24
+
+
+def pole_label(row: Mapping[Any, Any], pole: str) -> str:
+    """What a pole, ``"positive"`` or ``"negative"``, is known by: its label, else a category."""
+    typical = str(row.get(f"categories_{pole}") or "").split(", ")[0]
+    return str(row.get(f"label_{pole}") or "") or re.sub(r" \d+%$", "", typical)
+
+
+def pole_labels(axes: pd.DataFrame) -> dict[tuple[int, int], str]:
+    """The same for every pole of a table of `Study.axes`: (axis, +1 or -1) -> words."""
+    return {
+        (int(row["axis"]), sign): pole_label(row, pole)
+        for row in axes.to_dict("records")
+        for pole, sign in (("positive", 1), ("negative", -1))
+    }
 
 
 def axis_label(row: Mapping[Any, Any]) -> str:
-    """Both poles in one line, negative first as on the scale: labels, else the top categories."""
-    names = []
-    for pole in ("negative", "positive"):
-        typical = str(row.get(f"categories_{pole}") or "").split(", ")[0]
-        names.append(str(row.get(f"label_{pole}") or "") or re.sub(r" \d+%$", "", typical))
+    """Both poles in one line, negative first as on the scale."""
+    names = [pole_label(row, pole) for pole in ("negative", "positive")]
     return " ↔ ".join(name or "…" for name in names) if any(names) else ""
 
 
@@ -110,96 +120,6 @@ def _forest_row(row: Mapping[Any, Any], scale: Scale, y: float, digits: int) -> 
         tag("svg", shape, x=draw.pc(scale.at(utility)), y=middle, overflow="visible"),
         draw.text(signed(utility, digits), 100, y + 15, "end", font_weight=weight),
     )
-
-
-def composition(selected: Mapping[str, int], pool: Mapping[str, int]) -> str:
-    """Shares of the categories in a selection beside their shares in the pool.
-
-    Parameters
-    ----------
-    selected, pool : mapping of str to int
-        Rows of each category. Beyond 24 categories the rarest in the pool go together.
-    """
-    title = "Composition of the selection against the pool"
-    totals = max(1, sum(selected.values())), max(1, sum(pool.values()))
-    names = sorted({*selected, *pool}, key=lambda c: (-pool.get(c, 0), -selected.get(c, 0), c))
-    groups = {name: [name] for name in names[:MOST_CATEGORIES]}
-    if rest := names[MOST_CATEGORIES:]:
-        groups[f"{len(rest)} others"] = rest
-    shares: list[tuple[str, float, float]] = []
-    for label, members in groups.items():
-        a, b = (sum(c.get(m, 0) for m in members) for c in (selected, pool))
-        shares.append((label, a / totals[0], b / totals[1]))
-    if not shares:
-        return draw.figure(title, "No categories.", 30, [])
-    scale = Scale(0, max(max(mine, whole) for _, mine, whole in shares) or 1, 36, 86)
-    parts = [
-        draw.bar(0, 3, 4, 8, fill_opacity=0.85),
-        draw.text(f"selected, {sum(selected.values()):,} rows", 4.5, 12, faint=True),
-        draw.bar(50, 53, 4, 8, fill_opacity=0.28),
-        draw.text(f"pool, {sum(pool.values()):,} rows", 54.5, 12, faint=True),
-    ]
-    for i, (label, mine, whole) in enumerate(shares):
-        y = 28.0 + 32 * i
-        parts += [
-            draw.label(label, y, 34),
-            draw.bar(36, scale.at(mine), y, 10, fill_opacity=0.85),
-            draw.bar(36, scale.at(whole), y + 11, 10, fill_opacity=0.28),
-            draw.text(f"{mine:.1%}", 100, y + 9, "end", font_weight="600"),
-            draw.text(f"{whole:.1%}", 100, y + 21, "end", faint=True),
-        ]
-    spoken = "; ".join(f"{label} {mine:.1%} of {whole:.1%}" for label, mine, whole in shares)
-    return draw.figure(title, f"Selected, of the pool: {spoken}.", 28 + 32 * len(shares), parts)
-
-
-def weakness(axes: pd.DataFrame, mean_error: float = 0.5) -> str:
-    """How far the error at each pole lies from the mean error; the weakest pole first.
-
-    Parameters
-    ----------
-    axes : DataFrame
-        ``axis weakness_positive weakness_negative``, and labels, as `Study.axes` gives them.
-    mean_error : float
-        Mean error of the probe. Errors from reference losses average 0.5.
-    """
-    ends = ["weakness_positive", "weakness_negative"]
-    known = axes.dropna(subset=ends)
-    known = known.assign(worst=known[ends].max(axis=1))
-    known = known.sort_values(["worst", "axis"], ascending=[False, True])
-    rows = known.to_dict("records")
-    title = "Error at both poles of each axis, about the mean error"
-    if not rows:
-        return draw.figure(title, "No axis has a weakness.", 30, [])
-    reach = max(0.02, 1.1 * float((known[ends] - mean_error).abs().to_numpy().max()))
-    scale = Scale(mean_error - reach, mean_error + reach, 32, 98)
-    top, bottom = 26.0, 26.0 + ROW * len(rows)
-    middle, worst = scale.at(mean_error), rows[0]
-    parts = [
-        draw.text("+ positive pole", 0, 12, fill=POSITIVE),
-        draw.text("− negative pole", 32, 12, fill=NEGATIVE),
-        draw.text(f"line: mean {mean_error:.2f}", 100, 12, "end", faint=True),
-        draw.ruler(scale, scale.ticks(4), top, bottom),
-        *(_weakness_row(row, scale, top + ROW * i, mean_error) for i, row in enumerate(rows)),
-        draw.line(middle, top, middle, bottom, 0.6),
-    ]
-    pole = "positive" if worst[ends[0]] >= worst[ends[1]] else "negative"
-    description = (
-        f"{len(rows)} axes, mean error {mean_error:.2f}. Weakest: the {pole} pole of axis "
-        f"{worst['axis']}, {worst['worst']:.2f}."
-    )
-    return draw.figure(title, description, bottom + 22, parts)
-
-
-def _weakness_row(row: Mapping[Any, Any], scale: Scale, y: float, mean: float) -> Markup:
-    parts = [draw.label(axis_label(row), y + 1, 30, int(row["axis"]))]
-    for pole, sign, colour, top in POLES:
-        value = row[f"weakness_{pole}"]
-        end = scale.at(value)
-        anchor, dx = ("start", "3") if value >= mean else ("end", "-3")
-        parts.append(draw.bar(scale.at(mean), end, y + top, 7, colour))
-        parts.append(draw.text(sign, end, y + top + 7, anchor, fill=colour, dx=dx))
-    spoken = f"+ {row['weakness_positive']:.3f}, − {row['weakness_negative']:.3f}"
-    return tag("g", tag("title", f"Axis {row['axis']}: {spoken}"), *parts)
 
 
 def histogram(values: ArrayLike, n_bins: int = 40) -> str:

@@ -1,7 +1,6 @@
 """The static twin of the explorer: one HTML file that needs no kernel and no network."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from ..corpus import Example
 from ..embedded import EMBEDDED_FILE
 from ..errors import InputError
 from ..files import read_json, write_text
+from ..selection.difference import composition
 from ..study import Study
-from . import figures
 from .markup import (
     Markup,
     Section,
@@ -25,6 +24,7 @@ from .markup import (
     tag,
 )
 from .report_basis import SIDES, BasisView, Detail, basis_section, basis_view, hint, study_name
+from .selection_figures import composition_figure
 
 CSS = resources.files(__package__).joinpath("static/report.css").read_text("utf-8")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -194,7 +194,7 @@ def _selections(study: Study) -> Section:
         picked = {"strategy": recipe["strategy"], "basis": recipe.get("basis")}
         picked |= {"budget": f"{recipe['budget']:,} {recipe['unit']}", "picked": f"{len(chosen):,}"}
         picked |= {"seed": str(recipe["seed"]), "inputs": recipe["input_hash"]}
-        counts = _categories(examples), _categories(study.corpus.take(study.pool_rows))
+        made_of = composition([example.category for example in study.pool], {name: chosen.indices})
         notes = [tag("li", note) for note in recipe["notes"]]
         rows = list(zip(chosen.receipts.to_dict("records"), examples, strict=True))[:RECEIPTS]
         place = f"selection-{i}"
@@ -204,16 +204,12 @@ def _selections(study: Study) -> Section:
             tag("p", recipe["how"]),
             tag("ul", *notes, class_="note") if notes else Markup(),
             fact_list(picked),
-            Markup(figures.composition(*counts)),
+            Markup(composition_figure(made_of)),
             _receipts(name, rows),
         ]
     if not section.links:
         section.body.append(hint("No selection yet", f"select {study_name(study)}"))
     return section
-
-
-def _categories(examples: Iterable[Example]) -> dict[str, int]:
-    return dict(Counter(example.category or "no category" for example in examples))
 
 
 def _receipts(name: str, rows: Sequence[tuple[Mapping[Any, Any], Example]]) -> Markup:

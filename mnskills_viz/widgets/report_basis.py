@@ -15,6 +15,7 @@ from ..corpus import Example
 from ..study import Study
 from . import figures
 from .basis_figures import spectrum
+from .error_figures import weakness_figure
 from .markup import (
     GLYPHS,
     MILLI,
@@ -51,8 +52,8 @@ UTILITY = (
     "whether it means anything."
 )
 WEAKNESS = (
-    "Error of each pole: the mean error of the probe examples that lie on it, pulled towards the "
-    "mean of all, the more so the fewer there are. Bars to the right: the model errs more there."
+    "Error of each pole: the mean error of the probe examples whose prompts lie on it, pulled "
+    "towards the mean of all, the more so the fewer there are."
 )
 
 OPEN_CARDS = 8
@@ -167,7 +168,6 @@ def _utilities(view: BasisView) -> list[Markup]:
 
 
 def _weakness(study: Study, view: BasisView) -> list[Markup]:
-    mean = float(study.weakness(view.name).attrs["mean_error"])
     parts = [tag("p", WEAKNESS)]
     if len(study.probe_rows) < RELIABLE_PROBE:
         said = (
@@ -175,7 +175,8 @@ def _weakness(study: Study, view: BasisView) -> list[Markup]:
             f"reliably from about {RELIABLE_PROBE}."
         )
         parts.append(_caution(said))
-    return [*parts, Markup(figures.weakness(view.table, mean))]
+    labels = figures.pole_labels(view.table)
+    return [*parts, Markup(weakness_figure(study.weakness(view.name), labels))]
 
 
 # ------------------------------------------------------------------------------- table of axes
