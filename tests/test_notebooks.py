@@ -64,6 +64,16 @@ def fit_axes(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run("02_fit_axes.ipynb", ROWS_TO_FIT, tmp_path_factory.mktemp("fit-axes"))
 
 
+@pytest.fixture(scope="module")
+def select(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("05_select_and_export.ipynb", ROWS, tmp_path_factory.mktemp("select"))
+
+
+@pytest.fixture(scope="module")
+def safety(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("06_safety_coverage.ipynb", ROWS, tmp_path_factory.mktemp("safety"))
+
+
 def outputs(notebook: Run, cell: str) -> list[nbformat.NotebookNode]:
     [found] = [c for c in notebook.cells if c.id == cell]
     return found.outputs
@@ -99,6 +109,8 @@ def test_notebooks_are_committed_without_outputs_and_with_a_kernel():
 NOTEBOOKS_AND_BARS = [
     ("collect", ("collect:",)),
     ("fit_axes", ("collect:", "gradients:", "sparse autoencoder:")),
+    ("select", ("collect:", "Loading weights:")),
+    ("safety", ("collect:", "Loading weights:")),
 ]
 
 
@@ -229,3 +241,23 @@ def test_what_is_read_back_or_made_from_sums_is_the_same(fit_axes):
     }
     [cosine] = re.findall(r"is (\d\.\d+)\.", shown(fit_axes, "moments"))
     assert float(cosine) > 0.9999
+
+
+def test_the_notebook_of_selection_answers_its_questions(select):
+    assert "Where the model is weak" in shown(select, "weakness", "text/html")
+    assert "poles are weaker than average" in shown(select, "weakness-said")
+    assert "the same rows in the same order" in shown(select, "replay")
+    exported = shown(select, "export", "text/html")
+    assert exported.count("0 findings") == 5
+    assert "would be cut or lost" in shown(select, "preflight")
+    assert "max_length: null" in shown(select, "config")
+
+
+def test_the_notebook_of_safety_compares_strategies_on_families_left_out(safety):
+    assert "Outside of what random draws give" in shown(safety, "composition-said")
+    assert "Log determinant of what was taken" in shown(safety, "log-det", "text/html")
+    gains = shown(safety, "rulers-said")
+    for strategy in ("k_center", "d_optimal", "text_diversity"):
+        assert re.search(rf"{strategy} [+-]\d\.\d\d ± \d", gains), strategy
+    [pairs] = re.findall(r"\*\*(\d+)%\*\*", shown(safety, "twins-said"))
+    assert 0 <= int(pairs) <= 100
