@@ -1,6 +1,7 @@
 """Every strategy and format through a study, and what a recipe keeps."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,29 @@ def test_a_row_that_a_test_set_holds_is_left_out_and_said(tiny_folder, demo_rows
     assert leaked.id in set(kept.receipts["id"])
 
 
+def test_rows_without_a_response_are_left_out_and_said(tiny_folder, demo_rows, tmp_path):
+    mute = replace(demo_rows[1], response="")
+    corpus = mn.Corpus([demo_rows[0], mute, *demo_rows[2:]], "demo")
+    study = mn.Study.create(tmp_path / "s", model=str(tiny_folder), corpus=corpus, dtype="float32")
+    study.collect(layers=[1], progress=False)
+    study.fit("pca", layer=1, n_axes=4)
+    chosen = study.select("random", len(study.pool_rows) - 1)
+    assert mute.id not in set(chosen.receipts["id"])
+    assert any("no response to learn from" in note for note in chosen.recipe["notes"])
+    with pytest.raises(mn.InputError, match="cannot be taken: they have no response"):
+        study.select("random", 3, include=[mute.id])
+    with pytest.raises(mn.InputError, match="expected a list of ids, not 'one'"):
+        study.select("random", 3, exclude="one")
+
+
+def test_a_pole_has_the_same_weakness_in_every_selection(copied_study):
+    table = copied_study.weakness("pca-1").set_index(["axis", "pole"])["shrunk"]
+    for strategy in ("random", "k_center", "weakness"):
+        receipts = copied_study.select(strategy, 12, "pca-1").receipts
+        for row in receipts.itertuples():
+            assert row.weakness == pytest.approx(table[row.axis, row.pole])
+
+
 def test_test_rows_given_leave_pool_and_probe(tiny_folder, demo_rows, tmp_path):
     test = mn.Corpus([demo_rows[3], demo_rows[-1]], "mine")
     study = mn.Study.create(tmp_path / "s", model=str(tiny_folder), corpus=demo_rows, test=test)
@@ -91,7 +115,19 @@ def test_test_rows_given_leave_pool_and_probe(tiny_folder, demo_rows, tmp_path):
 
 def test_utility_weighs_the_quotas(copied_study):
     with_utility = copied_study.select("weakness", 10, "pca-1", utility=True)
-    assert with_utility.recipe["inputs"]["utility"]
+    ruler, utility = copied_study.ruler("pca-1"), copied_study.results("proxy", "pca-1")["utility"]
+    plain = mn.select(
+        ruler.pool,
+        "weakness",
+        10,
+        ids=copied_study.pool.ids,
+        scale=ruler.scale,
+        probe=ruler.probe,
+        error=copied_study.probe_errors(),
+        utility=utility,
+        texts=[f"{e.prompt_text}\n{e.response}" for e in copied_study.pool],
+    )
+    assert with_utility.receipts["id"].tolist() == plain.receipts["id"].tolist()
     again = copied_study.replay(with_utility.recipe)
     assert again.receipts["id"].tolist() == with_utility.receipts["id"].tolist()
 

@@ -93,7 +93,7 @@ def test_a_model_that_fails_everywhere_is_judged_by_its_loss_and_that_is_said(tr
 
 def test_weakness_can_be_looked_for_in_the_models_own_answers(trained):
     trained.evaluate("probe", n=2, k=1, max_new_tokens=6, temperature=1.0, progress=False)
-    texts = read_texts(trained.path / "evaluations" / "probe-base-n2-t1-m6-s0")
+    texts = read_texts(trained.path / "evaluations" / "probe-n2-t1-m6-s0")
     probe = trained.corpus.take(trained.probe_rows)
     ruler = trained.ruler("pca-1", "samples", progress=False)
     example = probe[3]

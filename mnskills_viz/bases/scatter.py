@@ -98,13 +98,13 @@ def sum_over(
     def quietly(share: Iterator[slice]) -> tuple[Array, ...]:
         return work(share)
 
-    with _few_threads(n_shares) as workers, ThreadPoolExecutor(workers) as pool:
+    with few_threads(n_shares) as workers, ThreadPoolExecutor(workers) as pool:
         shares = pool.map(quietly, (iter(every[i::n_shares]) for i in range(n_shares)))
         return [functools.reduce(operator.iadd, found) for found in zip(*shares, strict=True)]
 
 
 @contextlib.contextmanager
-def _few_threads(workers: int | None = None) -> Iterator[int]:
+def few_threads(workers: int | None = None) -> Iterator[int]:
     """Leave each of at most `workers` of us its part of the threads that BLAS has, or but one.
 
     The limit holds for the whole process: who comes second waits, or would take the limited
@@ -324,7 +324,7 @@ def _spectrum(products: Array, n_axes: int | float, total: float) -> _Spectrum:
         except scipy.sparse.linalg.ArpackError:  # no gap to converge by
             pass
     # Not in threads: they gain little, and wait on the processors that the next product needs.
-    with _few_threads():
+    with few_threads():
         variances, vectors = scipy.linalg.eigh(
             products, subset_by_index=[size - wanted, size - 1], check_finite=False
         )

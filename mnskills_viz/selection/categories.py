@@ -50,8 +50,9 @@ def read_categories(values: Sequence[str | None], n: int) -> Categories:
     InputError
         Too few or too many, or what has no text.
     """
-    array = np.empty(len(values), dtype=object)
-    array[:] = list(values)
+    listed = list(values)
+    array = np.empty(len(listed), dtype=object)
+    array[:] = listed
     if len(array) != n:
         raise InputError(f"categories has {len(array)} entries and Z has {n} rows")
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .facility_location import facility_location
-from .greedy import Covered, FloatArray, Full, IntArray, Take, greedy, in_blocks
+from .greedy import Covered, FloatArray, Full, IntArray, Take, greedy, in_blocks, on_one_thread
 
 __all__ = ["Covered", "d_optimal", "facility_location", "k_center", "whitened"]
 
@@ -139,10 +139,11 @@ class _Information:
 
     def add(self, row: int, gain: float, watched: FloatArray) -> float:
         z = self._z[row].astype(np.float64)
-        solved = np.linalg.solve(self.matrix, z)
-        gain = float(z @ solved)
-        # A^-1 loses the outer product of this vector with itself (Sherman & Morrison).
-        watched -= np.square(self._watched @ (solved / np.sqrt(1 + gain)))
+        with on_one_thread():
+            solved = np.linalg.solve(self.matrix, z)
+            gain = float(z @ solved)
+            # A^-1 loses the outer product of this vector with itself (Sherman & Morrison).
+            watched -= np.square(self._watched @ (solved / np.sqrt(1 + gain)))
         self.matrix += np.outer(z, z)
         return float(np.log1p(gain))
 
@@ -188,7 +189,8 @@ class _Distance:
     def add(self, row: int, gain: float, watched: FloatArray) -> float:
         chosen = self._about_mean(np.array([row]))
         self._pending = np.concatenate([self._pending, chosen])
-        np.minimum(watched, _nearest(self._watched, chosen), out=watched)
+        with on_one_thread():
+            np.minimum(watched, _nearest(self._watched, chosen), out=watched)
         self.begun = True
         return float(np.sqrt(gain))
 

@@ -15,7 +15,7 @@ from .recipe import Selection
 
 WHERE = ("both", "first only", "second only")
 WITHOUT = "(none)"
-"""The group of rows without a label."""
+"""The group of rows without a label, or with this one."""
 
 
 def difference(a: Selection, b: Selection) -> pd.DataFrame:
@@ -104,7 +104,7 @@ def composition(
     Parameters
     ----------
     labels : sequence of str or None, [n], or Categorical
-        Group of each row of the pool. A categorical gives the order of groups (`by_quantile`);
+        Group of each row of the pool; None and NaN are the group ``"(none)"``. A categorical gives the order of groups (`by_quantile`);
         without one the largest comes first.
     selections : mapping of str to array_like of int
         Rows of each selection, by its name.
@@ -193,14 +193,17 @@ def _groups(labels: Any) -> tuple[list[str], NDArray[np.int64]]:
         names = [str(name) for name in labels.categories]
         codes = labels.codes.astype(np.int64)
     else:
-        found = [None if label is None else str(label) for label in labels]
+        missing = pd.isna(pd.Series(list(labels), dtype=object))
+        found = [
+            None if none else str(label) for label, none in zip(labels, missing, strict=True)
+        ]
         counts = Counter(label for label in found if label is not None)
         names = sorted(counts, key=lambda name: (-counts[name], name))
         place = {name: i for i, name in enumerate(names)}
         codes = np.array([-1 if label is None else place[label] for label in found])
     if (codes < 0).any():
-        codes = np.where(codes < 0, len(names), codes)
-        names = [*names, WITHOUT]
+        names = names if WITHOUT in names else [*names, WITHOUT]
+        codes = np.where(codes < 0, names.index(WITHOUT), codes)
     return names, codes
 
 

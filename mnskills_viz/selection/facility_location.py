@@ -8,13 +8,19 @@ together cost little more than looking at everything half a dozen times.
 
 import numpy as np
 
-from .greedy import Covered, FloatArray, Full, IntArray, Take, greedy, in_blocks
+from .greedy import Covered, FloatArray, Full, IntArray, Take, greedy, in_blocks, on_one_thread
 
 EXACT_ROWS = 20_000
 """Up to so many rows, each is compared with each."""
 
 SAMPLE = 10_000
 """Rows that stand for all of a larger pool, and rows that the result is estimated with."""
+
+ROOM = 2**28
+"""Bytes that the likeness of the rows watched to the reference may take."""
+
+FEW = 32
+"""Rows of that matrix that are worked on at once, to stay in a core's cache."""
 
 WIDTH = 512
 """Columns in a product: what it gives stays in a core's cache."""
@@ -56,7 +62,7 @@ def facility_location(
     gains = _Likeness(z, z[:size] if reference is None else reference, taken, sampled)
     free = np.ones(len(z), dtype=bool)
     free[taken] = False
-    picks = greedy(gains, free, take, full)
+    picks = greedy(gains, free, take, full, max(1, ROOM // (4 * max(1, len(gains.best)))))
     inside = float(gains.best.sum())
     if not sampled:
         return Covered(picks, inside)
@@ -81,20 +87,30 @@ class _Likeness:
         self.best = _likeness_to_nearest(self._reference, _unit(z[taken]))
         self._units = _units_and_ones(z)
         self._then = self.best
-        self._gains = self._between(None, self.best, None)
+        self._gains = self._between(self.best, None)
         self.blur = ROUNDING * float(self._gains.max(initial=0.0))
 
     def bounds(self) -> FloatArray:
         if self._then is not self.best:
-            self._gains -= self._between(None, self._then, self.best)
+            self._gains -= self._between(self._then, self.best)
             self._then = self.best
         return self._gains + self.blur / 2
 
     def watch(self, rows: IntArray) -> None:
         self._rows = rows
+        units = np.ascontiguousarray(self._units[rows, :-1].T)
+        reference = self._reference.astype(np.float32)
+        self._watched = np.empty((len(reference), len(rows)), np.float32)
+
+        def work(block: slice) -> None:
+            np.matmul(reference[block], units, out=self._watched[block])
+
+        in_blocks(work, len(reference))
 
     def exact(self, rows: IntArray, bounds: FloatArray) -> FloatArray:
-        likeness = _unit(self._z[rows]) @ self._reference.T
+        with on_one_thread():
+            likeness = _unit(self._z[rows]) @ self._reference.T
+        self._looked_at, self._likeness = rows, likeness
         gains: FloatArray = np.maximum(likeness - self.best, 0).sum(axis=1)
         if self._sampled:
             self._leave_out_itself(gains, rows, self._to_itself - self.best)
@@ -102,20 +118,40 @@ class _Likeness:
         return gains
 
     def add(self, row: int, gain: float, watched: FloatArray) -> float:
-        likeness = self._reference @ _unit(self._z[row : row + 1])[0]
-        best = np.maximum(self.best, likeness)
-        watched -= self._between(self._rows, self.best, best)
+        best = np.maximum(self.best, self._likeness[np.searchsorted(self._looked_at, row)])
+        watched -= self._taken_from_watched(best)
         self.best = best
         return gain * self._scale
 
-    def _between(
-        self, rows: IntArray | None, low: FloatArray, high: FloatArray | None
-    ) -> FloatArray:
-        """What of their likeness to the reference lies between `low` and `high`, summed, [n_rows].
+    def _taken_from_watched(self, best: FloatArray) -> FloatArray:
+        """How much less the rows watched gain with a new `best`, [n_watched]."""
+        some = np.flatnonzero(best > self.best)
+        low = self.best[some].astype(np.float32)[:, None]
+        width = (best - self.best)[some].astype(np.float32)[:, None]
+        zeros = np.zeros(self._watched.shape[1], np.float32)  # quicker than the number 0
+        shares = np.zeros((-(-len(some) // FEW), self._watched.shape[1]))
 
-        `low` and `high` (None: as high as it goes) are [m]; `rows` None stands for all.
+        def work(block: slice) -> None:
+            for share in range(block.start, block.stop):
+                part = slice(share * FEW, (share + 1) * FEW)
+                above = self._watched[some[part]]
+                above -= low[part]
+                np.maximum(above, zeros, out=above)
+                np.minimum(above, width[part], out=above)
+                shares[share] = above.sum(axis=0)
+
+        in_blocks(work, len(shares), 4)
+        taken: FloatArray = shares.sum(axis=0)
+        if self._sampled:
+            self._leave_out_itself(taken, self._rows, best - self.best)
+        return taken
+
+    def _between(self, low: FloatArray, high: FloatArray | None) -> FloatArray:
+        """What of each row's likeness to the reference lies between `low` and `high`, summed, [n].
+
+        `low` and `high` (None: as high as it goes) are [m].
         """
-        units = self._units if rows is None else self._units[rows]
+        units = self._units
         sums = np.zeros(len(units))
         some = np.arange(len(low)) if high is None else np.flatnonzero(high > low)
         width = None if high is None else (high - low)[some].astype(np.float32)
@@ -139,7 +175,7 @@ class _Likeness:
         in_blocks(work, len(units))
         if self._sampled:
             own = (self._to_itself if high is None else high) - low
-            self._leave_out_itself(sums, rows, own)
+            self._leave_out_itself(sums, None, own)
         return sums
 
     def _leave_out_itself(self, sums: FloatArray, rows: IntArray | None, own: FloatArray) -> None:

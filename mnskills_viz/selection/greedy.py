@@ -5,15 +5,16 @@ all were last looked at, nobody needs to look at the others (Minoux 1978). Betwe
 gains of the shortlist alone are kept up to date, after every pick.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bases.scatter import _few_threads
+from ..bases.scatter import few_threads
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
@@ -67,12 +68,17 @@ class Gains(Protocol):
     def add(self, row: int, gain: float, watched: FloatArray) -> float:
         """Count a row as chosen that gained so much, and lower the bounds of the rows watched.
 
-        Gives its gain in the unit of the objective.
+        It is one of those that `exact` was last asked for. Gives its gain in the unit of the
+        objective.
         """
 
 
 def greedy(
-    gains: Gains, free: NDArray[np.bool_], take: Take, full: Full
+    gains: Gains,
+    free: NDArray[np.bool_],
+    take: Take,
+    full: Full,
+    room: int = SHORTLIST,
 ) -> list[tuple[int, float]]:
     """Rows by their gain, as long as there are any and the basket is not full.
 
@@ -83,6 +89,8 @@ def greedy(
         Rows that may be asked for; those that were are struck out.
     take, full : callable
         See `coverage`.
+    room : int
+        How many rows `gains` can watch.
 
     Returns
     -------
@@ -93,7 +101,7 @@ def greedy(
     while free.any() and not full():
         bounds = gains.bounds()
         bounds[~free] = -np.inf
-        short, limit = _highest(bounds, SHORTLIST)
+        short, limit = _highest(bounds, min(SHORTLIST, room))
         watched = bounds[short]
         gains.watch(short)
         changes = 0
@@ -131,24 +139,32 @@ def _best(gains: Gains, short: IntArray, watched: FloatArray) -> tuple[int, floa
     Of rows whose bounds are too near each other to tell, as many as `CLOSE` are told apart.
     """
     top = float(watched.max())
-    near = np.flatnonzero(watched >= top * (1 - TIE) - gains.blur)
+    near = np.flatnonzero(watched >= top - TIE * abs(top) - gains.blur)
     if len(near) > CLOSE:
         near = np.sort(near[np.argsort(-watched[near], kind="stable")[:CLOSE]])
     exact = gains.exact(short[near], watched[near])
     best = float(exact.max())
-    place = int(np.argmax(exact >= best * (1 - TIE)))
+    place = int(np.argmax(exact >= best - TIE * abs(best)))
     return int(near[place]), float(exact[place])
 
 
-def in_blocks(work: Callable[[slice], None], n: int) -> None:
-    """Call `work` on blocks of n rows, on as many threads as BLAS has.
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """BLAS on one thread, for small products: others hardly help, and have to be waited for."""
+    with few_threads():
+        yield
+
+
+def in_blocks(work: Callable[[slice], None], n: int, size: int | None = None) -> None:
+    """Call `work` on blocks of n rows, of `BLOCK` or `size`, on as many threads as BLAS has.
 
     BLAS itself is held to one thread meanwhile: a block is too small to share, and what is done
     to it beside the product would be done on one.
     """
-    blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
-    with _few_threads() as threads:
-        if threads == 1 or len(blocks) == 1:
+    size = size or BLOCK
+    blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    with few_threads() as threads:
+        if threads == 1 or len(blocks) <= 1:
             _each(work, blocks)
             return
         share = -(-len(blocks) // (8 * threads))

@@ -83,12 +83,14 @@ def mean_and_spread(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each column in float64, [k] and [k]; NaN where a value is.
 
-    Blocks are merged by Chan, Golub & LeVeque's formula (1983).
+    Blocks are merged by Chan, Golub & LeVeque's formula (1983). All is summed about the first row,
+    so that a column of one value has no spread at all, not one of rounding.
     """
+    first = matrix[0 if order is None else order[0]].astype(np.float64)
 
     def moments(block: FloatArray) -> tuple[int, FloatArray, FloatArray]:
         with np.errstate(invalid="ignore", over="ignore"):
-            x = block.astype(np.float64)
+            x = block - first
             mean = x.mean(axis=0)
             x -= mean
             return len(x), mean, np.einsum("ij,ij->j", x, x)
@@ -100,7 +102,17 @@ def mean_and_spread(
             squares += block_squares + apart**2 * (count * rows / (count + rows))
             mean += apart * (rows / (count + rows))
             count += rows
-        return mean, np.sqrt(squares / count)
+        return first + mean, np.sqrt(squares / count)
+
+
+def scale_of(matrix: FloatArray, order: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
+    """Mean of each column, and its standard deviation as a scale, [k] and [k], in float64.
+
+    A column that is constant but for rounding has no scale of its own: 1.
+    """
+    mean, spread = mean_and_spread(matrix, order)
+    rounding = 10 * np.finfo(matrix.dtype).eps * np.hypot(mean, spread)
+    return mean, np.where(spread > rounding, spread, np.where(np.isnan(spread), spread, 1.0))
 
 
 def sha256(array: NDArray[Any], order: IntArray | None = None) -> str:

@@ -1,15 +1,18 @@
 """Rows that say nearly what another says already, in words or in skill space.
 
 Asked row by row, as a selection fills: a candidate is held against the rows that are taken, never
-all rows against all. Both tests are exact; nothing is hashed away.
+all rows against all.
 """
 
+import hashlib
+import heapq
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,41 +22,67 @@ from ..errors import InputError
 FloatArray = NDArray[np.floating[Any]]
 
 SHINGLE = 3
-"""Words in a shingle. Numbers stand in most shingles of a short task, so that two tasks of one
-template stay apart; pairs of words confuse them (10 of the 6,000 rows of the demo corpus)."""
+"""Words in a shingle."""
 
 SAMPLE = 2000
-"""Texts that tell which shingles are rare; only the speed depends on it."""
+"""Texts that tell which shingles are boilerplate, and which are rare."""
+
+BOILERPLATE = 10
+"""What stands in more texts than this is nobody's own (Brown et al. 2020, appendix C)."""
 
 LEADING = 8
 """Columns of largest spread that rule out most rows before all columns are compared."""
 
 _NO_SPACES = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # scripts that put none between words
-_WORD = re.compile(rf"[{_NO_SPACES}]|[^\W{_NO_SPACES}]+|[-+*/=<>^%×÷−]")
+_SIGNS = "-+*/=<>^%"
+_WORD = re.compile(rf"[{_NO_SPACES}]|[^\W{_NO_SPACES}]+|[{_SIGNS}]")
+_SAME_SIGN = str.maketrans("\N{MINUS SIGN}\N{HYPHEN}×÷\N{FRACTION SLASH}", "--*//")
+_DASH_AS_MINUS = re.compile(r"[\N{FIGURE DASH}\N{EN DASH}](?=\s*\d)")
+_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!,?\d)")
 
 
 def words(text: str) -> list[str]:
-    """Words, numbers and signs of arithmetic of a text, in lower case; other punctuation goes.
+    """Words, numbers and signs of arithmetic of a text; other punctuation goes.
 
+    Case, width and composition of characters make no difference, nor do characters that are not
+    seen, such as soft hyphens (NFKC, case folded, without category Cf). ``1,000`` is ``1000``.
     Kanji and kana count one by one. The signs stay because ``3 + 4`` is not ``3 - 4``.
     """
-    return _WORD.findall(text.lower())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+        text = _DASH_AS_MINUS.sub("-", text.translate(_SAME_SIGN))
+    text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    return _WORD.findall(text.casefold())
 
 
-def shingles(text: str) -> frozenset[str]:
-    """All runs of three words in a text; of one that has fewer, its words; of none, the text."""
-    found = words(text)
-    if len(found) < SHINGLE:
-        return frozenset(found or [text.strip()])
-    return frozenset(map(" ".join, zip(*(found[i:] for i in range(SHINGLE)), strict=False)))
+def figures(found: Sequence[str]) -> tuple[str, ...]:
+    """Those of some words that have a digit, and signs beside one: where they differ, tasks do."""
+    number = [False, *(not w.isalpha() and w not in _SIGNS for w in found), False]
+    return tuple(
+        word
+        for i, word in enumerate(found)
+        if number[i + 1] or (word in _SIGNS and (number[i] or number[i + 2]))
+    )
+
+
+def shingles(found: Sequence[str]) -> frozenset[str]:
+    """All runs of three of some words; of fewer words, the one run there is."""
+    runs = zip(*(found[i:] for i in range(SHINGLE)), strict=False)
+    return frozenset(map(" ".join, runs)) or frozenset([" ".join(found)])
 
 
 class NearDuplicates:
     """Which rows come too near to one that is taken already.
 
-    Two rows are near-duplicates if their texts are (Jaccard similarity of their `shingles`, the
-    share that they have in common of all that they have) or if their coordinates are (distance
-    over the larger of both norms).
+    Two rows are near-duplicates if their texts are or if their coordinates are (distance over the
+    larger of both norms).
+
+    Texts of equal `words` are near-duplicates. Others are if their `figures` are the same in the
+    same order, and their `shingles` are alike (Jaccard similarity: the share that they have in
+    common of all that they have), both all of them and those that are no boilerplate. Boilerplate
+    is what stands in more than 10 different texts of the pool, or of 2,000 of them drawn by a hash
+    of the text: an instruction that the pool repeats makes nobody alike.
 
     Parameters
     ----------
@@ -63,7 +92,7 @@ class NearDuplicates:
     text_similarity : float or None
         From this Jaccard similarity on, above 0 and at most 1, texts are near-duplicates; None
         compares no texts. A word changed in a text of `w` words leaves ``(w - 5) / (w + 1)``:
-        0.8 from 29 words on.
+        0.8 from 29 words on, those of boilerplate not counted.
     z_distance : float or None
         Up to this distance, from 0 and below 1, coordinates are near-duplicates; None compares no
         coordinates.
@@ -84,7 +113,7 @@ class NearDuplicates:
         self._texts: _TakenTexts | None = None
         self._rows: _TakenRows | None = None
         if text_similarity is not None:
-            if not 0 < text_similarity <= 1:
+            if isinstance(text_similarity, bool) or not 0 < text_similarity <= 1:
                 raise InputError(
                     f"text_similarity must be above 0 and at most 1, not {text_similarity!r}"
                 )
@@ -92,7 +121,7 @@ class NearDuplicates:
                 raise InputError("text_similarity needs texts: the text of each row")
             self._texts = _TakenTexts(texts, text_similarity)
         if z_distance is not None:
-            if not 0 <= z_distance < 1:
+            if isinstance(z_distance, bool) or not 0 <= z_distance < 1:
                 raise InputError(f"z_distance must be at least 0 and below 1, not {z_distance!r}")
             if z is None:
                 raise InputError("z_distance needs z: the coordinates of each row")
@@ -112,6 +141,17 @@ class NearDuplicates:
             self._texts.add(row)
 
 
+class _Text(NamedTuple):
+    """A text as it is compared."""
+
+    key: str
+    """Its words, or the text itself where it has none."""
+    figures: tuple[str, ...]
+    shingles: frozenset[str]
+    rarest: list[str]
+    """Of its shingles that are no boilerplate; a near-duplicate has one of them as such, too."""
+
+
 class _TakenTexts:
     """Texts taken, found by their rarest shingles.
 
@@ -125,38 +165,59 @@ class _TakenTexts:
         self._texts = texts
         # As written: 0.8 * 5 must be 4, and the nearest float to 0.8 lies above it.
         self._similarity = Fraction(str(similarity))
-        step = max(1, len(texts) // SAMPLE)
-        self._frequency = Counter(s for i in range(0, len(texts), step) for s in shingles(texts[i]))
-        self._taken: list[frozenset[str]] = []
+        sample = {tuple(words(text)) for text in _drawn(texts)}
+        self._frequency = Counter(shingle for found in sample for shingle in shingles(found))
+        self._common = {s for s, count in self._frequency.items() if count > BOILERPLATE}
+        self._keys: set[str] = set()
+        self._taken: list[_Text] = []
         self._by_shingle: dict[str, list[int]] = defaultdict(list)
-        self._asked: tuple[int, frozenset[str], list[str]] | None = None
+        self._asked: tuple[int, _Text] | None = None
 
     def admits(self, row: int) -> bool:
-        found, rarest = self._read(row)
-        places = {place for shingle in rarest for place in self._by_shingle.get(shingle, ())}
-        return not any(self._alike(found, self._taken[place]) for place in places)
+        text = self._read(row)
+        if text.key in self._keys:
+            return False
+        places = {place for shingle in text.rarest for place in self._by_shingle.get(shingle, ())}
+        return not any(self._alike(text, self._taken[place]) for place in places)
 
     def add(self, row: int) -> None:
-        found, rarest = self._read(row)
-        for shingle in rarest:
+        text = self._read(row)
+        for shingle in text.rarest:
             self._by_shingle[shingle].append(len(self._taken))
-        self._taken.append(found)
+        self._taken.append(text)
+        self._keys.add(text.key)
 
-    def _read(self, row: int) -> tuple[frozenset[str], list[str]]:
-        """A row's shingles, and the rarest of them; `add` follows `admits`, so the last is kept."""
+    def _read(self, row: int) -> _Text:
+        """A row's text; `add` follows `admits`, so the last is kept."""
         if self._asked is None or self._asked[0] != row:
-            found = shingles(self._texts[row])
-            ordered = sorted(found, key=lambda shingle: (self._frequency[shingle], shingle))
-            needed = math.ceil(self._similarity * len(found))
-            self._asked = row, found, ordered[: len(found) - needed + 1]
-        return self._asked[1:]
+            found = words(self._texts[row])
+            every = shingles(found)
+            own = every - self._common
+            rarest = sorted(own, key=lambda shingle: (self._frequency[shingle], shingle))
+            rarest = rarest[: len(own) - math.ceil(self._similarity * len(own)) + 1]
+            key = " ".join(found) or self._texts[row].strip()
+            self._asked = row, _Text(key, figures(found), every, rarest if found else [])
+        return self._asked[1]
 
-    def _alike(self, a: frozenset[str], b: frozenset[str]) -> bool:
-        t = self._similarity
-        if min(len(a), len(b)) * t.denominator < max(len(a), len(b)) * t.numerator:
-            return False
-        shared = len(a & b)
+    def _alike(self, a: _Text, b: _Text) -> bool:
+        return (
+            a.figures == b.figures
+            and self._similar(a.shingles, b.shingles)
+            and self._similar(a.shingles - self._common, b.shingles - self._common)
+        )
+
+    def _similar(self, a: frozenset[str], b: frozenset[str]) -> bool:
+        shared, t = len(a & b), self._similarity
         return shared * t.denominator >= (len(a) + len(b) - shared) * t.numerator
+
+
+def _drawn(texts: Sequence[str]) -> list[str]:
+    """Some of many texts, each once, the same in whatever order they come."""
+
+    def key(text: str) -> bytes:
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+    return heapq.nsmallest(SAMPLE, set(texts), key=key)
 
 
 class _TakenRows:

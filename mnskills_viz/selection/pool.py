@@ -14,9 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 from .basket import FloatArray, IntArray
 from .categories import Categories, read_categories
-from .matrix import mean_and_spread, sha256
+from .matrix import scale_of, sha256
 from .row_ids import RowIds
 from .weakness import pole_weakness
+
+LARGEST_TOTAL = 2.0**53
+"""Whole numbers up to here are exact, in sums too."""
+
+OFF_CENTRE = 0.5
+"""Standard deviations from 0 beyond which the mean of a coordinate is told."""
 
 CHUNK = 10_000
 """Texts that are hashed at a time."""
@@ -68,11 +74,13 @@ class Pool:
     categories : Categories
         Names in an order drawn by the seed; none where no categories were given.
     weakness : DataFrame or None
-        `pole_weakness` of the probe.
+        `pole_weakness` of the probe, if its errors tell poles apart.
     probe_rows : int or None
         How many examples the probe has.
     probe_shift : ndarray, [k], or None
         Mean z of the probe less that of the pool.
+    off_centre : (int, float) or None
+        The axis whose mean z lies farthest from 0, and that mean, if it is beyond `OFF_CENTRE`.
     utility : ndarray, [k], or None
     texts : list of str, [n], or None
     text_vectors : ndarray, [n, d], or None
@@ -94,6 +102,7 @@ class Pool:
     weakness: pd.DataFrame | None
     probe_rows: int | None
     probe_shift: FloatArray | None
+    off_centre: tuple[int, float] | None
     utility: FloatArray | None
     texts: list[str] | None
     text_vectors: FloatArray | None
@@ -114,13 +123,21 @@ class Pool:
         return z
 
 
-def read_pool(Z: ArrayLike, inputs: Inputs, seed: int, by_gradients: bool = False) -> Pool:
+def read_pool(
+    Z: ArrayLike,
+    inputs: Inputs,
+    seed: int,
+    by_gradients: bool = False,
+    by_weakness: bool = False,
+) -> Pool:
     """Check all inputs, hash them, and draw the order of the rows.
 
     Parameters
     ----------
     by_gradients : bool
         Z and probe are gradients; coordinates may be given beside.
+    by_weakness : bool
+        Errors must tell poles apart. Otherwise equal errors leave the weakness unknown.
 
     Raises
     ------
@@ -144,7 +161,8 @@ def read_pool(Z: ArrayLike, inputs: Inputs, seed: int, by_gradients: bool = Fals
         error = None if inputs.error is None else _numbers(inputs.error, "error", 1)
         weakness = shift = None
         if probe is not None and error is not None and not by_gradients:
-            weakness = pole_weakness(probe / skill.ruler, error)
+            if by_weakness or len(set(error)) > 1:
+                weakness = pole_weakness(probe / skill.ruler, error)
             shift = (probe.mean(axis=0, dtype=np.float64) - skill.mean) / skill.ruler
         hashes = {
             "ids": _hash(ids.names, ids.by_id),
@@ -174,12 +192,21 @@ def read_pool(Z: ArrayLike, inputs: Inputs, seed: int, by_gradients: bool = Fals
         weakness=weakness,
         probe_rows=None if probe is None else len(probe),
         probe_shift=shift,
+        off_centre=_off_centre(skill),
         utility=skill.utility,
         texts=texts,
         text_vectors=vectors,
         gradients=Gradients(given, probe) if by_gradients and probe is not None else None,
         hashes=hashes,
     )
+
+
+def _off_centre(skill: "_Skill") -> tuple[int, float] | None:
+    if skill.Z is None:
+        return None
+    means = skill.mean / skill.ruler
+    farthest = int(np.abs(means).argmax())
+    return (farthest, float(means[farthest])) if abs(means[farthest]) > OFF_CENTRE else None
 
 
 class _Skill(NamedTuple):
@@ -223,18 +250,13 @@ def _skill(given: FloatArray, inputs: Inputs, ids: RowIds, by_gradients: bool) -
 
 def _by_axis(Z: FloatArray, name: str, inputs: Inputs, ids: RowIds) -> _Skill:
     k = Z.shape[1]
-    mean, spread = mean_and_spread(Z, ids.by_id)
+    mean, spread = scale_of(Z, ids.by_id)
     if not np.isfinite(spread).all():
         _check_finite(Z, name)
         raise InputError(f"{name} holds numbers too large to square: divide it by its scale first")
     scale = None if inputs.scale is None else _scale(inputs.scale, k)
     utility = None if inputs.utility is None else _vector(inputs.utility, "utility", k)
-    if scale is None:
-        # A column that is constant but for rounding has no scale of its own.
-        rounding = 10 * np.finfo(Z.dtype).eps * np.hypot(mean, spread)
-        ruler = np.where(spread > rounding, spread, 1.0).astype(Z.dtype)
-    else:
-        ruler = scale.astype(Z.dtype)
+    ruler = (spread if scale is None else scale).astype(Z.dtype)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         # No number is farther from 0 than all together are.
         farthest = np.hypot(mean, spread) * len(Z) ** 0.5 / ruler
@@ -340,6 +362,8 @@ def _tokens(values: ArrayLike, ids: RowIds) -> IntArray:
             f"tokens must be whole numbers above 0; {len(bad)} are not, the first of row "
             f"{ids[bad[0]]!r}"
         )
+    if counts.sum() > LARGEST_TOTAL:
+        raise InputError(f"tokens add up to {counts.sum():.3g}; expected tokens of texts")
     return counts.astype(np.int64)
 
 

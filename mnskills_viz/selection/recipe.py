@@ -129,6 +129,8 @@ def check_recipe(recipe: Any) -> None:
     absent = [name for name in ("inputs", "embedding", *OPTIONS) if name not in recipe]
     if absent:
         raise InputError(f"the recipe is incomplete: no {', '.join(absent)}")
+    if not isinstance(recipe["inputs"], dict):
+        raise InputError("the recipe is damaged: its inputs are no hashes by name")
 
 
 def write_receipts(pool: Pool, picks: list[Pick]) -> pd.DataFrame:

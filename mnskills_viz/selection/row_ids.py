@@ -1,7 +1,7 @@
 """Names of rows, and the orders that follow from names alone."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,13 +29,19 @@ def seeded_keys(keys: Keys, seed: int) -> Keys:
 
     The finalizer of SplitMix64 (Steele, Lea & Flood 2014), a bijection of 64 bits.
     """
-    start = hashlib.sha256(str(seed).encode()).digest()[:8]
+    start = hashlib.sha256(f"{seed:x}".encode()).digest()[:8]
     mixed = keys ^ np.uint64(int.from_bytes(start, "little"))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed ^= mixed >> np.uint64(shift)
         mixed *= np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     return mixed
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, cut to a length that fits a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class RowIds:
@@ -113,8 +119,8 @@ class RowIds:
         InputError
             Ids that are not there; `argument` names the list.
         """
-        if isinstance(wanted, str):
-            raise InputError(f"{argument} must be a list of ids, not one text")
+        if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+            raise InputError(f"{argument} must be a list of ids, not {shortened(wanted)}")
         ids = list(dict.fromkeys(map(str, wanted)))
         if not ids:
             return []
@@ -129,5 +135,5 @@ class RowIds:
     def _by_name(self, ids: list[str]) -> Mapping[str, int]:
         if self.names is not None:
             return {name: row for row, name in enumerate(self.names.tolist())}
-        numbers = {i: int(i) for i in ids if i.isascii() and i.isdigit()}
+        numbers = {i: int(i) for i in ids if i.isascii() and i.isdigit() and len(i) < 20}
         return {i: row for i, row in numbers.items() if str(row) == i and row < len(self)}

@@ -22,6 +22,7 @@ from .recipe import (
     package_version,
     write_receipts,
 )
+from .row_ids import shortened
 from .strategies import STRATEGIES, Strategy
 from .task import Task
 
@@ -108,7 +109,7 @@ def select(
         Pass over a row whose text is that similar to one taken before, with any strategy, where
         `texts` are given; see `near_duplicates`. None: texts are not compared.
     z_distance : float, optional
-        Pass over a row that near in skill space to one taken before, as a share of the longer of
+        Pass over a row that lies near one taken before in skill space, as a share of the longer of
         the two; 0 for equal ones. None: coordinates are not compared.
     seed : int
         Seed of draws and ties.
@@ -169,7 +170,8 @@ def replay(
 
 
 def _pool(Z: ArrayLike, inputs: Inputs, options: Options) -> Pool:
-    return read_pool(Z, inputs, options.seed, STRATEGIES[options.strategy].by_gradients)
+    by_gradients = STRATEGIES[options.strategy].by_gradients
+    return read_pool(Z, inputs, options.seed, by_gradients, options.strategy == "weakness")
 
 
 def _select(pool: Pool, options: Options, embedding: str | None) -> Selection:
@@ -231,8 +233,8 @@ def _near_duplicates(pool: Pool, options: Options) -> NearDuplicates | None:
     """What tells rows that repeat one another apart, where there is anything to tell by."""
     similarity, distance = options.text_similarity, options.z_distance
     for name, limit in (("text_similarity", similarity), ("z_distance", distance)):
-        if limit is not None and not isinstance(limit, int | float):
-            raise InputError(f"{name} must be a number or None, not {limit!r}")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+            raise InputError(f"{name} must be a number or None, not {shortened(limit)}")
     if pool.texts is None:
         similarity = None
     if similarity is None and distance is None:
@@ -279,6 +281,13 @@ def _doubts(pool: Pool, strategy: str, picks: Sequence[Pick]) -> list[str]:
             f"the probe's mean lies {pool.probe_shift[farthest]:+.2f} standard deviations from the "
             f"pool's on axis {farthest}, the largest shift of all axes"
         )
+    if pool.weakness is None and pool.hashes["error"] is not None and pool.gradients is None:
+        notes.append("all errors of the probe are equal: no pole is weaker than another")
+    if (off := pool.off_centre) is not None:
+        notes.append(
+            f"Z is not centred: its mean lies {off[1]:+.2f} standard deviations from 0 on axis "
+            f"{off[0]}, and poles are sides of 0"
+        )
     opposite = sum(
         pool.Z is not None and pick.pole[1] * pool.Z[pick.row, pick.pole[0]] <= 0
         for pick in picks
@@ -304,15 +313,17 @@ def _passed_over(basket: Basket) -> list[str]:
 
 
 def _check_strategy(strategy: Any) -> None:
-    if strategy not in STRATEGIES:
-        raise InputError(f"unknown strategy {strategy!r}; available: {', '.join(STRATEGIES)}")
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        raise InputError(
+            f"unknown strategy {shortened(strategy)}; available: {', '.join(STRATEGIES)}"
+        )
 
 
 def _whole(value: Any, name: str, least: int | None = None) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise InputError(f"{name} must be a whole number, not {value!r}") from None
+        raise InputError(f"{name} must be a whole number, not {shortened(value)}") from None
     if least is not None and number < least:
         raise InputError(f"{name} must be at least {least}, not {number}")
     return number
@@ -334,11 +345,15 @@ def _poles(
                 raise InputError(f"axes: expected an axis or (axis, 1 or -1), not {named!r}")
             axis, signs = named[0], (named[1],)
         axis = _whole(axis, "an axis")
+        if not k:
+            raise InputError("axes were named, and there are no coordinates: give them, too")
         if not 0 <= axis < k:
             raise InputError(f"axes names axis {axis}; Z has axes 0 to {k - 1}")
         for sign in signs:
-            if sign not in (1, -1):
-                raise InputError(f"axes: the pole of axis {axis} must be 1 or -1, not {sign!r}")
+            if not isinstance(sign, int | np.integer) or sign not in (1, -1):
+                raise InputError(
+                    f"axes: the pole of axis {axis} must be 1 or -1, not {shortened(sign)}"
+                )
             poles.append((axis, int(sign)))
     if not poles or len(set(poles)) < len(poles):
         raise InputError("axes must name at least one pole, and none twice")
@@ -348,6 +363,9 @@ def _poles(
 def _caps(caps: Mapping[str, int] | None, pool: Pool) -> dict[str, int] | None:
     if caps is None:
         return None
+    if not isinstance(caps, Mapping):
+        raise InputError(f"caps must be a dict of categories and rows, not {shortened(caps)}")
+    caps = {str(name): cap for name, cap in caps.items()}
     known = pool.categories.names
     if not known:
         raise InputError("caps needs categories: the category of each row")

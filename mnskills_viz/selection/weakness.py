@@ -8,6 +8,10 @@ from ..errors import InputError
 
 Float64Array = NDArray[np.float64]
 
+ENOUGH = 10.0
+"""Effective number of examples, ``(sum m)^2 / sum m^2``, from which on a pole shows the spread of
+its own errors. Three that fail alike have none, and would be trusted without limit."""
+
 POSTERIOR_95 = 1.959963984540054
 """97.5 % point of the normal distribution: half the width of a 95 % interval, in its sd."""
 
@@ -22,6 +26,9 @@ def pole_weakness(z: ArrayLike, error: ArrayLike) -> pd.DataFrame:
         tau^2  = max(0, Var w - mean SE^2)
         shrunk = mean e + (w - mean e) tau^2 / (tau^2 + SE^2)
         mass   = max(0, shrunk - mean e) * sum m
+
+    Where fewer than 10 effective examples lie on a pole, SE^2 is at least what the variance of all
+    errors would give: ``Var e * sum m^2 / (sum m)^2``.
 
     That is the normal-normal model of empirical Bayes with a moment estimator of the spread of the
     true weaknesses (Efron & Morris 1975; Morris 1983), pulled to the mean error of the probe.
@@ -70,6 +77,10 @@ def pole_weakness(z: ArrayLike, error: ArrayLike) -> pd.DataFrame:
     with np.errstate(invalid="ignore", divide="ignore"):
         w = membership.T @ error / support
         squared_se = ((membership * (error[:, None] - w)) ** 2).sum(axis=0) / support**2
+        # The same with the variance of all errors, for poles with too few to show one.
+        by_all = error.var() * (membership**2).sum(axis=0) / support**2
+        few = support**2 / (membership**2).sum(axis=0) < ENOUGH
+    squared_se = np.where(few, np.maximum(squared_se, by_all), squared_se)
     squared_se[~known] = np.inf
     squared_tau = _spread(w[known], squared_se[known])
 
@@ -152,7 +163,7 @@ def _checked(z: ArrayLike, error: ArrayLike) -> tuple[Float64Array, Float64Array
     if error.min() == error.max():
         raise InputError(
             f"all {len(error)} probe examples have the same error ({error[0]:g}), so no pole is "
-            'weaker than another; use errors from log-probability (probe_errors method="logprob")'
+            "weaker than another; use errors that differ, such as those from log-probability"
         )
     return z, error
 

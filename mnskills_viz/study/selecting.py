@@ -1,7 +1,8 @@
 """Examples of a study chosen, with recipe and receipts, and written for a trainer."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from ..errors import InputError
 from ..exporting.export import export
 from ..files import folder_in_place, read_json, write_bytes, write_json
 from ..selection.contamination import contamination
-from ..selection.recipe import Selection
+from ..selection.recipe import Selection, check_recipe
 from ..selection.select import replay, select
 from .kept import as_parquet, key_of, read_table
 from .weakness import Errors, Side, StudyWeakness
@@ -72,11 +73,14 @@ class StudySelecting(StudyWeakness):
             "utility": utility,
             "decontaminate": decontaminate,
         }
-        leaked = self.contamination() if decontaminate else None
-        if leaked is not None and len(leaked):
-            exclude = [*exclude, *leaked["id"]]
+        left_out = self._left_out(decontaminate)
+        unwanted = [*as_ids(exclude), *(i for ids in left_out.values() for i in ids)]
+        clash = sorted({*unwanted} & {*as_ids(options.get("include", ()))})
+        for reason, ids in left_out.items():
+            if here := [i for i in clash if i in ids]:
+                raise InputError(f"include: {here[0]!r} cannot be taken: {reason}")
         inputs = self._selection_inputs(at, strategy, choices, progress)
-        chosen = select(inputs.pop("Z"), strategy, budget, exclude=exclude, **inputs, **options)
+        chosen = select(inputs.pop("Z"), strategy, budget, exclude=unwanted, **inputs, **options)
         fitted, model = self.basis(at), self.activations.source_of_all["model"]
         recipe = chosen.recipe | {
             "basis": at,
@@ -85,9 +89,10 @@ class StudySelecting(StudyWeakness):
             "model": {name: model[name] for name in ("name", "revision", "weights")},
             "choices": choices,
         }
-        if leaked is not None and len(leaked):
-            recipe["notes"] = [*recipe["notes"], _said_of(leaked)]
-        chosen = Selection(chosen.indices, chosen.receipts, recipe)
+        notes = [f"{len(ids)} rows were left out: {reason}" for reason, ids in left_out.items()]
+        notes += self.said_of_errors(errors) if strategy == "weakness" else []
+        recipe["notes"] = [*recipe["notes"], *notes]
+        chosen = Selection(chosen.indices, self._with_weakness(chosen, at), recipe)
         with folder_in_place(self._inside("selections", name or strategy)) as building:
             write_json(building / "recipe.json", chosen.recipe)
             write_bytes(building / "receipts.parquet", as_parquet(chosen.receipts))
@@ -97,11 +102,39 @@ class StudySelecting(StudyWeakness):
         """Make a selection again from its recipe, a dict or a ``recipe.json``."""
         made = read_json(Path(recipe)) if isinstance(recipe, str | Path) else recipe
         at = made.get("basis") if isinstance(made, dict) else None
-        if not isinstance(at, str) or not {*CHOICES} <= {*made.get("choices", {})}:
-            raise InputError(f"{recipe}: not a recipe of a study (it names no basis or no choices)")
-        inputs = self._selection_inputs(at, made["strategy"], made["choices"], progress=False)
+        choices = made.get("choices") if isinstance(made, dict) else None
+        if not isinstance(at, str) or not isinstance(choices, dict) or {*CHOICES} - {*choices}:
+            where = recipe if isinstance(recipe, str | Path) else "the recipe"
+            raise InputError(f"{where} is not a recipe of a study: it names no basis or no choices")
+        check_recipe(made)
+        inputs = self._selection_inputs(at, made["strategy"], choices, progress=False)
         again = replay(made, inputs.pop("Z"), **inputs)
-        return Selection(again.indices, again.receipts, made)
+        return Selection(again.indices, self._with_weakness(again, at), made)
+
+    def _left_out(self, decontaminate: bool) -> dict[str, list[str]]:
+        """Why rows of the pool cannot be trained on -> their ids."""
+        pool = self.pool
+        mute = [example.id for example in pool if not example.response.strip()]
+        reasons = {"they have no response to learn from": mute}
+        if decontaminate and len(leaked := self.contamination()):
+            counts = leaked["split"].value_counts().items()
+            where = ", ".join(f"{n} in {split}" for split, n in counts)
+            known = {*mute}
+            found = [name for name in leaked["id"] if name not in known]
+            reasons[f"their text stands in a held-out set too ({where})"] = found
+        return {reason: ids for reason, ids in reasons.items() if ids}
+
+    def _with_weakness(self, chosen: Selection, basis: str) -> pd.DataFrame:
+        """The receipts with the weakness of each pole in the prompts, where it has been measured.
+
+        Whatever the strategy looked at: the same pole has the same weakness in every selection.
+        """
+        receipts = chosen.receipts
+        if chosen.recipe["strategy"] == "weakness" or not self.knows_weakness(basis):
+            return receipts
+        table = self.weakness(basis).set_index(["axis", "pole"])["shrunk"]
+        poles = pd.MultiIndex.from_frame(receipts[["axis", "pole"]])
+        return receipts.assign(weakness=table.reindex(poles).to_numpy())
 
     def _selection_inputs(
         self, basis: str, strategy: str, choices: dict[str, Any], progress: bool
@@ -126,9 +159,11 @@ class StudySelecting(StudyWeakness):
         if strategy == "influence":
             slopes, probe_slopes = (self.sketch(split, progress) for split in ("pool", "probe"))
             return inputs | {"Z": slopes, "probe": probe_slopes, "coordinates": ruler.pool}
-        if strategy == "weakness" or self.has_errors or choices["errors"] == "verifier":
+        if strategy == "weakness":
             inputs["probe"] = ruler.probe
             inputs["error"] = self.probe_errors(choices["errors"])
+        elif choices["errors"] not in get_args(Errors):
+            raise InputError(f'errors must be "logprob" or "verifier", not {choices["errors"]!r}')
         return inputs
 
     def _utility(self, basis: str) -> Any:
@@ -182,6 +217,8 @@ def text_of(example: Example) -> str:
     return f"{example.prompt_text}\n{example.response}"
 
 
-def _said_of(leaked: pd.DataFrame) -> str:
-    where = ", ".join(f"{n} in {split}" for split, n in leaked["split"].value_counts().items())
-    return f"{len(leaked)} rows were left out: their text stands in a held-out set too ({where})"
+def as_ids(given: Any) -> list[str]:
+    """A list of ids as `mnskills_viz.select` reads it."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"expected a list of ids, not {given!r}")
+    return [str(name) for name in given]

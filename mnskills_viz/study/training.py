@@ -19,6 +19,7 @@ from ..exporting.preflight import preflight
 from ..files import sha256, write_bytes
 from ..models import load_model
 from ..selection import pole_name
+from ..selection.matrix import scale_of
 from ..selection.weakness import POSTERIOR_95
 from ..training.sft import sft
 from .kept import as_parquet
@@ -159,8 +160,8 @@ class StudyTraining(StudySelecting):
         progress: bool = True,
     ) -> pd.DataFrame:
         """What `evaluate` sums up, example by example; for `paired_difference`, say."""
-        who = adapter or "base"
-        name = f"{split}-{who}-n{n}-t{temperature:g}-m{max_new_tokens}-s{seed}"
+        name = f"{split}-n{n}-t{temperature:g}-m{max_new_tokens}-s{seed}"
+        name += "" if adapter is None else f"-{adapter}"
         return graded(
             self.adapted(adapter),
             self._held_out(split),
@@ -203,7 +204,8 @@ class StudyTraining(StudySelecting):
         fitted = self.basis(basis)
         layer = (fitted.source_ or {})["layer"]
         rows = self._rows_beside("test.lance", without_responses(self.test), layer, progress=False)
-        z: NDArray[np.float32] = fitted.transform(rows.matrix(layer)) - self._mean_of_prompts(basis)
+        mean, _ = scale_of(self._projected_prompts(basis)[self.pool_rows])
+        z: NDArray[np.float32] = fitted.transform(rows.matrix(layer)) - mean.astype(np.float32)
         return z
 
     def pilot(

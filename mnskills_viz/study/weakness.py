@@ -1,5 +1,6 @@
 """Where the model of a study errs, and all that is known of its axes in one table."""
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,16 @@ from ..corpus import Corpus
 from ..errors import InputError
 from ..evaluation.samples import read_samples, read_texts
 from ..files import read_json
+from ..selection.matrix import scale_of
 from ..selection.weakness import pole_weakness, reference_errors
 from ..steering.proxy import fitted_layer
 from .steering import StudySteering
 
 Side = Literal["prompt", "samples", "content"]
 Errors = Literal["logprob", "verifier"]
+
+OF_THE_MODEL = re.compile(r"probe-n\d+-t[\d.e-]+-m\d+-s\d+")
+"""Name of an evaluation on the probe of the model itself, not of an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,9 @@ class StudyWeakness(StudySteering):
         if side != "prompt":
             raise InputError(f'side must be "prompt", "samples" or "content", not {side!r}')
         z = self._projected_prompts(basis, progress)
-        z = z - self._mean_of_prompts(basis)
-        pool = z[self.pool_rows]
-        spread = pool.std(axis=0, dtype=np.float64)
-        return Ruler(pool, z[self.probe_rows], np.where(spread > 0, spread, 1.0))
+        mean, scale = scale_of(z[self.pool_rows])
+        z = z - mean.astype(z.dtype)
+        return Ruler(z[self.pool_rows], z[self.probe_rows], scale)
 
     def _projected_prompts(self, basis: str, progress: bool = False) -> NDArray[np.float32]:
         """Rows of the prompts on a basis, about the mean that it was fitted about."""
@@ -103,11 +107,6 @@ class StudyWeakness(StudySteering):
         )
         z = fitted.transform(rows.matrix(layer)).reshape(len(probe), -1, fitted.n_axes_)
         mean: NDArray[np.float32] = z.mean(axis=1)
-        return mean
-
-    def _mean_of_prompts(self, basis: str) -> NDArray[np.float32]:
-        pool = self._projected_prompts(basis)[self.pool_rows]
-        mean: NDArray[np.float32] = pool.mean(axis=0, dtype=np.float64).astype(pool.dtype)
         return mean
 
     def weakness(
@@ -150,11 +149,7 @@ class StudyWeakness(StudySteering):
             rates = self._failure_rates()
             if rates.min() < rates.max():
                 return rates
-            warnings.warn(
-                f"the model's failure rate is {rates[0]:g} on every probe example, which tells no "
-                "pole from another: errors are taken from log-probability instead",
-                stacklevel=2,
-            )
+            warnings.warn(self._no_variance(rates), stacklevel=2)
         elif errors != "logprob":
             raise InputError(f'errors must be "logprob" or "verifier", not {errors!r}')
         logprobs = self.activations.logprobs[self.probe_rows].astype(np.float64)
@@ -164,6 +159,22 @@ class StudyWeakness(StudySteering):
                 "score; weakness needs reference responses, or errors from verifiers"
             )
         return reference_errors(-logprobs)
+
+    def said_of_errors(self, errors: Errors) -> list[str]:
+        """What a recipe has to say of the errors that `probe_errors` gives."""
+        if errors == "logprob":
+            return []
+        rates = self._failure_rates()
+        if rates.min() < rates.max():
+            return [f"errors are failure rates, from {self._evaluation_of_probe().name}"]
+        return [self._no_variance(rates)]
+
+    @staticmethod
+    def _no_variance(rates: NDArray[np.float64]) -> str:
+        return (
+            f"the model's failure rate is {rates[0]:g} on every probe example, which tells no pole "
+            "from another: errors are taken from log-probability instead"
+        )
 
     def _failure_rates(self) -> NDArray[np.float64]:
         """1 - pass rate on the probe rows."""
@@ -175,8 +186,8 @@ class StudyWeakness(StudySteering):
         """Where the answers of the model itself to the probe are: of several, the most samples."""
         found = {
             file.parent: int(read_json(file)["options"]["n"])
-            for file in sorted(self.path.glob("evaluations/probe-base-*/header.json"))
-            if (file.parent / "grades.json").exists()
+            for file in sorted(self.path.glob("evaluations/probe-*/header.json"))
+            if OF_THE_MODEL.fullmatch(file.parent.name) and (file.parent / "grades.json").exists()
         }
         if not found:
             raise InputError(
@@ -196,19 +207,23 @@ class StudyWeakness(StudySteering):
             it), the categories that stand out at each pole, and labels.
         """
         fitted = self.basis(basis)
-        layer = (fitted.source_ or {})["layer"]
         proxy = self.results("proxy", basis)
         if proxy is not None:
             proxy = proxy[proxy["layer"] == fitted_layer(fitted, None)]
-        knows_errors = self.has_errors and self.has_prompt_rows(layer)
         return axes_table(
             self.quality(basis),
             self.coordinates(basis),
             categories=[e.category for e in self.corpus],
             labels=self.annotations.labels(basis),
             proxy=proxy,
-            weakness=self.weakness(basis) if knows_errors else None,
+            weakness=self.weakness(basis) if self.knows_weakness(basis) else None,
         )
+
+    def knows_weakness(self, basis: str) -> bool:
+        """Whether `weakness` needs no model, and errors that tell poles apart are there."""
+        layer = (self.basis(basis).source_ or {})["layer"]
+        is_read = self.has_errors and self.has_prompt_rows(layer)
+        return is_read and len(set(self.probe_errors())) > 1
 
     @property
     def has_errors(self) -> bool:

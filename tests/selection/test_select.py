@@ -418,7 +418,7 @@ def with_nan(Z):
         ({"Z": np.zeros(4)}, "shape"),
         ({"Z": [["a"]]}, "numbers"),
         ({"Z": with_nan(pool()["Z"])}, "row 4"),
-        ({"Z": np.full((120, 4), 1e300)}, "too large"),
+        ({"Z": np.outer([1, -1] * 60, np.full(4, 1e300))}, "too large"),
         ({"scale": [1e-320] * 4}, "beyond float64; check scale"),
         ({"ids": ["x"] * 120}, "unique; 'x'"),
         ({"ids": "x"}, "list of ids"),
@@ -456,3 +456,62 @@ def test_wrong_input_is_one_clear_line(change, says):
     with pytest.raises(InputError, match=says) as caught:
         select(**arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [300, 20_000])
+@pytest.mark.parametrize("constant", [0.1, 3.3333333, 7.7])
+def test_a_constant_axis_counts_for_nothing(n, constant):
+    Z = np.random.default_rng(0).standard_normal((n, 3))
+    Z[:, 0] = constant
+    zeros = Z.copy()
+    zeros[:, 0] = 0.0
+    for strategy in ("d_optimal", "k_center", "top"):
+        with_constant = select(Z, strategy, 6, axes=[1, 2])
+        assert (
+            with_constant.indices.tolist()
+            == select(zeros, strategy, 6, axes=[1, 2]).indices.tolist()
+        )
+    assert select(Z, "random", 5).receipts["z"].abs().max() < 100
+
+
+def test_equal_errors_stop_weakness_alone():
+    Z = np.random.default_rng(0).standard_normal((50, 3))
+    probe, error = Z[:8] + 0.1, np.ones(8)
+    chosen = select(Z, "random", 5, probe=probe, error=error)
+    assert chosen.receipts["weakness"].isna().all()
+    assert any("all errors of the probe are equal" in note for note in chosen.recipe["notes"])
+    with pytest.raises(InputError, match="have the same error"):
+        select(Z, "weakness", 5, probe=probe, error=error)
+
+
+def test_a_pool_that_is_not_centred_is_told():
+    Z = np.random.default_rng(0).standard_normal((50, 3))
+    Z[:, 1] += 2
+    notes = select(Z, "random", 5).recipe["notes"]
+    assert any("Z is not centred" in note and "axis 1" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"include": None}, "include must be a list of ids"),
+        ({"exclude": 3}, "exclude must be a list of ids"),
+        ({"include": ["7" * 5000]}, "ids are not in the pool"),
+        ({"caps": ["a"], "categories": ["a"] * 50}, "caps must be a dict"),
+        ({"strategy": ["random"]}, "unknown strategy"),
+        ({"axes": [(0, np.ones(2))]}, "pole of axis 0 must be 1 or -1"),
+        ({"tokens": [2**62] * 50}, "tokens add up to"),
+        ({"text_similarity": True, "texts": ["a"] * 50}, "text_similarity must be a number"),
+    ],
+)
+def test_what_is_not_an_option_is_one_short_line(options, words):
+    Z = np.random.default_rng(0).standard_normal((50, 3))
+    with pytest.raises(InputError, match=words) as caught:
+        select(Z, **{"strategy": "random", "budget": 5} | options)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200 or "7" * 20 in str(caught.value)
+
+
+def test_a_seed_of_any_size_is_a_seed():
+    Z = np.random.default_rng(0).standard_normal((50, 3))
+    assert len(select(Z, "random", 5, seed=10**5000)) == 5

@@ -154,3 +154,17 @@ def test_a_better_model_has_smaller_errors_on_the_frozen_baseline():
 def test_losses_that_are_no_numbers_are_refused(losses):
     with pytest.raises(InputError, match="losses"):
         reference_errors(losses)
+
+
+def test_three_that_fail_alike_are_not_trusted_without_limit():
+    """Sparse axes, and errors that have nothing to do with them."""
+    weak = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        z = np.where(rng.random((400, 32)) < 3 / 400, rng.exponential(3, (400, 32)), 0.0)
+        error = (rng.random(400) < 0.8).astype(float)
+        table = pole_weakness(z, error)
+        width = table["high"] - table["low"]
+        assert not ((table["shrunk"] > 0.99) & (width < 0.01)).any()
+        weak += int((table["mass"] > 0).any())
+    assert weak <= 20  # 39 before the variance of all errors bounded theirs
