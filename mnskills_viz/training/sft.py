@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import re
 import shutil
 import tempfile
 import warnings
@@ -11,12 +10,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..activations.store import differences, held
+from ..activations.store import held
 from ..adapters import CONFIG, INSTALL, WEIGHTS
 from ..embedded import quiet
 from ..errors import InputError
 from ..files import folder_in_place, read_json, restore_folders, sha256, write_json, write_text
 from ..models import ModelIdentity, context_length, identity, load_model, spec_of, torch_module
+from .kept import (
+    MAKER,
+    RECORD,
+    checkpoint_of,
+    drop_other,
+    is_done,
+    remove_left_over,
+    require_ours,
+)
 from .rows import Order, Rows, read_rows
 
 if TYPE_CHECKING:
@@ -25,8 +33,6 @@ if TYPE_CHECKING:
 
     from .trainer import ResumableTrainer
 
-RECORD = "training.json"
-MAKER = "mnskills_viz"
 PACKAGES = (MAKER, "torch", "transformers", "trl", "peft")
 
 
@@ -125,22 +131,22 @@ def sft(
     )
     out = Path(out)
     target = out.resolve()  # through a link: the folder that it points to is replaced
-    _require_ours(out)
+    require_ours(out)
     _require_packages()
     loaded = _loaded(model)
     request = _request(identity(loaded), rows, options)
     with held(target):
         restore_folders(target.parent)
-        if _is_done(target, request):
+        if is_done(target, request):
             return out
-        _remove_left_over(target)
-        checkpoint = _checkpoint_of(target)
-        _drop_other(checkpoint, request)
+        remove_left_over(target)
+        checkpoint = checkpoint_of(target)
+        drop_other(checkpoint, request)
         with _trainer(loaded, rows, options, checkpoint, request, save_every, progress) as trainer:
             _require_room(trainer.lengths, max_length, context_length(loaded))
             trainer.run()
             with folder_in_place(target) as building:
-                _write(trainer, building, request, loaded)
+                _write(trainer, building, request, rows.manifest)
         shutil.rmtree(checkpoint)
     return out
 
@@ -196,19 +202,6 @@ def _require_packages() -> None:
         raise InputError(f"training needs TRL and PEFT; run: {INSTALL}") from error
 
 
-def _require_ours(out: Path) -> None:
-    """Refuse to replace anything that is not the folder of an earlier training."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, a folder was expected; choose another name")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    if not (out / RECORD).is_file() or read_json(out / RECORD).get("made_by") != MAKER:
-        raise InputError(
-            f"{out} is not empty and holds no earlier training (no {RECORD} of ours); choose "
-            "another folder"
-        )
-
-
 def _loaded(model: "str | TransformersModel") -> "TransformersModel":
     if isinstance(model, str):
         loaded = load_model(model)
@@ -229,7 +222,7 @@ def _request(model: ModelIdentity, rows: Rows, options: Options) -> dict[str, An
     """All that decides the weights, JSON-ready."""
     return {
         "model": model.as_dict(),
-        "data": {"rows": len(rows), "sha256": rows.sha256, "manifest": rows.manifest},
+        "data": {"rows": len(rows), "sha256": rows.sha256},
         "options": asdict(options),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
@@ -244,55 +237,6 @@ def _require_room(lengths: list[int], max_length: int | None, context: int | Non
             f"{len(long)} of {len(lengths)} rows are longer than {limit} tokens ({named}"
             f"{', ...' if len(long) > 5 else ''}) and none is cut; leave them out of the selection"
         )
-
-
-# ------------------------------------------------------------------------- what is there already
-
-
-def _is_done(target: Path, request: dict[str, Any]) -> bool:
-    """Whether `target` holds what is asked for; other versions of packages are only told."""
-    if not (target / RECORD).is_file():
-        return False
-    record = read_json(target / RECORD)
-    found = differences(record["request"], request)
-    if any(not difference.startswith("versions.") for difference in found):
-        return False
-    if not (target / WEIGHTS).is_file() or sha256(target / WEIGHTS) != record["weights"]:
-        return False
-    if found:
-        warnings.warn(f"{target} was trained with other {'; '.join(found)}", stacklevel=3)
-    return True
-
-
-def _checkpoint_of(target: Path) -> Path:
-    return target.with_name(f".{target.name}.checkpoint")
-
-
-def _drop_other(checkpoint: Path, request: dict[str, Any]) -> None:
-    """Remove a checkpoint of another training, and say so."""
-    from .trainer import REQUEST
-
-    if not (checkpoint / REQUEST).is_file():
-        return
-    found = differences(read_json(checkpoint / REQUEST), request)
-    if found:
-        shown = "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
-        warnings.warn(
-            f"{checkpoint} is of another training ({shown}): it is not used, and replaced",
-            stacklevel=3,
-        )
-        shutil.rmtree(checkpoint)
-
-
-def _remove_left_over(target: Path) -> None:
-    """Remove half-written folders of a killed process; the lock says that none is under way."""
-    begun = re.compile(
-        rf"\.(?:{re.escape(target.name)}|\.{re.escape(target.name)}\.checkpoint)"
-        r"\.[a-z0-9_]{8}\.tmp"
-    )
-    for path in target.parent.iterdir():
-        if begun.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 # -------------------------------------------------------------------------------------- training
@@ -310,8 +254,12 @@ def _trainer(
 ) -> Iterator["ResumableTrainer"]:
     """The trainer, its rows tokenized, in a process whose random states come back afterwards."""
     import torch
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+    from datasets import (
+        Dataset,
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
     from peft import LoraConfig
     from transformers import PrinterCallback
     from trl import SFTConfig
@@ -332,8 +280,9 @@ def _trainer(
         stack.enter_context(warnings.catch_warnings())
         # TRL still says `gradient_checkpointing`, which transformers is about to rename.
         warnings.filterwarnings("ignore", category=FutureWarning)
-        disable_progress_bar()
-        stack.callback(enable_progress_bar)
+        if not are_progress_bars_disabled():
+            disable_progress_bars()
+            stack.callback(enable_progress_bars)
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         arguments = SFTConfig(
             output_dir=scratch,
@@ -377,10 +326,12 @@ def _write(
     trainer: "ResumableTrainer",
     folder: Path,
     request: dict[str, Any],
-    model: "TransformersModel",
+    manifest: str | None,
 ) -> None:
+    """Fill the folder of the adapter."""
     trainer.model.save_pretrained(folder, save_embedding_layers=False)
     config = read_json(folder / CONFIG)
+    config["base_model_name_or_path"] = request["model"]["name"]  # PEFT puts the cache's folder
     # A set inside PEFT, whose order differs from process to process.
     config["target_modules"] = sorted(config["target_modules"])
     write_json(folder / CONFIG, config)
@@ -392,6 +343,7 @@ def _write(
         {
             "made_by": MAKER,
             "request": request,
+            "manifest": manifest,
             "weights": sha256(folder / WEIGHTS),
             "rows": data["rows"],
             "loss_tokens": steps[-1]["tokens"],

@@ -25,8 +25,9 @@ from trl import SFTTrainer
 
 from ..errors import InputError
 from ..files import folder_in_place, read_json, write_json
+from .kept import REQUEST
 
-TENSORS, REQUEST, STATE = "state.safetensors", "request.json", "state.json"
+TENSORS, STATE = "state.safetensors", "state.json"
 
 
 class ResumableTrainer(SFTTrainer):  # type: ignore[misc]
@@ -86,8 +87,11 @@ class ResumableTrainer(SFTTrainer):  # type: ignore[misc]
             The loss is no longer a number.
         """
         begun = (self.checkpoint / REQUEST).is_file()
-        with _interrupt_noted(self):
-            self.train(resume_from_checkpoint=str(self.checkpoint) if begun else None)
+        try:
+            with _interrupt_noted(self):
+                self.train(resume_from_checkpoint=str(self.checkpoint) if begun else None)
+        finally:
+            self._watch.bar.close()
         if self.asked_to_stop:
             raise KeyboardInterrupt(
                 f"stopped after step {self.state.global_step} of {self.state.max_steps}; "
@@ -205,9 +209,6 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._saved = time.monotonic()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.close()
 
 
 @contextlib.contextmanager
