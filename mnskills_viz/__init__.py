@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .steering.proxy import proxy
     from .steering.vector import SteeringVector
     from .study import Study
-    from .training.sft import sft
+    from .training.sft import sft, training_log
     from .widgets.explorer import explore
     from .widgets.report import write_report
 
@@ -92,6 +92,7 @@ _HOMES = {
     "replay": "selection.select",
     "select": "selection.select",
     "sft": "training.sft",
+    "training_log": "training.sft",
     "write_report": "widgets.report",
 }
 
@@ -139,6 +140,7 @@ __all__ = [
     "replay",
     "select",
     "sft",
+    "training_log",
     "write_report",
 ]
 

@@ -8,6 +8,7 @@ from .errors import InputError
 from .selection import pole_name
 from .selection.weakness import POSTERIOR_95, reference_errors
 from .study import Study
+from .study.bases import matrix_for
 
 Array = NDArray[np.float64]
 
@@ -51,10 +52,9 @@ def compare(before: Study, after: Study, basis: str | None = None) -> pd.DataFra
     """
     name = before.basis_name(basis)
     fitted = before.basis(name)
-    layer = (fitted.source_ or {})["layer"]
     _require_alike(before, after)
     probe = before.probe_rows
-    moved = fitted.transform(after.activations.matrix(layer)[probe])
+    moved = fitted.transform(matrix_for(fitted, after.activations)[probe])
     steps = (moved.astype(np.float64) - before.coordinates(name)[probe]) / fitted.scale_
     shift, half = steps.mean(axis=0), POSTERIOR_95 * steps.std(axis=0, ddof=1) / len(steps) ** 0.5
 

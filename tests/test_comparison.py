@@ -1,9 +1,15 @@
 """Two studies of one corpus, with different models."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.comparison import changed_poles
+from mnskills_viz.selection.weakness import reference_errors
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +100,58 @@ def test_rows_that_were_read_in_different_ways_are_refused(
     other.collect(progress=False, layers=[1], pooling="last")
     with pytest.raises(mn.InputError, match="different options"):
         mn.compare(tiny_study, other, "pca-1")
+
+
+def test_the_interval_of_a_pole_is_that_of_the_weighted_mean(tiny_study, trained):
+    table = mn.compare(tiny_study, trained, "pca-1").set_index("axis")
+    rows = tiny_study.probe_rows
+    was, now = (-s.activations.logprobs[rows] for s in (tiny_study, trained))
+    change = reference_errors(now, was) - reference_errors(was)
+    ruler = tiny_study.ruler("pca-1")
+    for axis in range(8):
+        weight = [max(0.0, z) for z in ruler.probe[:, axis] / ruler.scale[axis]]
+        mean = sum(m * d for m, d in zip(weight, change, strict=True)) / sum(weight)
+        spread = sum(m**2 * (d - mean) ** 2 for m, d in zip(weight, change, strict=True))
+        half = 1.96 * spread**0.5 / sum(weight)
+        assert table.loc[axis, "change_positive"] == pytest.approx(mean, abs=1e-5)
+        high = table.loc[axis, "change_positive_high"]
+        assert high - table.loc[axis, "change_positive"] == pytest.approx(half, rel=1e-3)
+
+
+def test_poles_have_changed_if_their_interval_leaves_out_zero():
+    columns = ("change_positive", "change_negative")
+    limits = {
+        f"{c}_{end}": 0.1 * (1 if end == "high" else -1) for c in columns for end in ("low", "high")
+    }
+    table = pd.DataFrame([{"axis": axis} | limits for axis in range(3)])
+    table.loc[1, ["change_positive_low", "change_positive_high"]] = -0.3, -0.1
+    table.loc[2, ["change_negative_low", "change_negative_high"]] = 0.1, 0.3
+    assert changed_poles(table) == (["axis 1 +"], ["axis 2 -"])
+
+
+def test_concatenated_layers_are_measured_with_the_first_studys_ruler(
+    tiny_study, trained, tmp_path
+):
+    shutil.copytree(tiny_study.path, tmp_path / "study")
+    study = mn.Study.open(tmp_path / "study")
+    basis = study.fit("pca", layer="concat", n_axes=4)
+    table = mn.compare(study, trained, "pca-concat")
+    rows, scales = study.probe_rows, basis.source_["scales"]
+    X = [
+        np.concatenate(
+            [s.activations.matrix(at) / scale for at, scale in enumerate(scales)], axis=1
+        )
+        for s in (study, trained)
+    ]
+    steps = (X[1] - X[0])[rows] @ basis.components_.T / basis.scale_
+    np.testing.assert_allclose(table["shift"], steps.mean(axis=0), atol=1e-3)
+    test = mn.Corpus(replace(e, id=f"t-{e.id}") for e in study.pool)  # the same prompts
+    twin = mn.Study.create(
+        tmp_path / "twin", model=study.about["model"]["name"], corpus=study.corpus, test=test,
+        dtype="float32",
+    )  # fmt: skip
+    twin.collect(progress=False)
+    twin.fit("pca", layer="concat", n_axes=4)
+    np.testing.assert_allclose(
+        twin._test_coordinates("pca-concat"), twin.ruler("pca-concat").pool, atol=0.01
+    )

@@ -149,7 +149,7 @@ def test_every_format_is_exported_and_passes_its_preflight(copied_study, form):
         ({"side": "left"}, "side must be"),
         ({"unit": "bytes"}, "unit must be"),
         ({"errors": "guess"}, "errors must be"),
-        ({"errors": "verifier"}, "evaluate"),
+        ({"strategy": "weakness", "errors": "verifier"}, "evaluate"),
         ({"strategy": "best"}, "unknown strategy 'best'"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_model_that_fails_everywhere_is_judged_by_its_loss_and_that_is_said(tr
 
 def test_weakness_can_be_looked_for_in_the_models_own_answers(trained):
     trained.evaluate("probe", n=2, k=1, max_new_tokens=6, temperature=1.0, progress=False)
-    texts = read_texts(trained.path / "evaluations" / "probe-n2-t1-m6-s0")
+    texts = read_texts(trained.path / "evaluations" / "probe-n2-t1.0-m6-s0")
     probe = trained.corpus.take(trained.probe_rows)
     ruler = trained.ruler("pca-1", "samples", progress=False)
     example = probe[3]
@@ -104,6 +104,30 @@ def test_weakness_can_be_looked_for_in_the_models_own_answers(trained):
     expected = trained.basis("pca-1").transform(rows).mean(axis=0)
     np.testing.assert_allclose(ruler.probe[3], expected, atol=0.02)
     assert len(trained.weakness("pca-1", "samples", progress=False)) == 8
+
+
+def test_an_adapters_answers_are_never_taken_for_the_models_own(trained):
+    """Whatever the adapter is called."""
+    trained.sft("random-trl", "n9-t1-m6-s0", progress=False, learning_rate=0.01, batch_size=24)
+    trained.evaluate("probe", "n9-t1-m6-s0", n=9, k=1, max_new_tokens=2, progress=False)
+    assert trained._evaluation_of_probe().name in ("probe-n1-t0.8-m4-s0", "probe-n2-t1.0-m6-s0")
+
+
+def test_an_adapter_that_was_trained_anew_is_measured_anew(trained):
+    options = {"n": 1, "k": 1, "max_new_tokens": 2, "progress": False}
+    name = trained.sft("random-trl", "again", progress=False, batch_size=24).name
+    first = trained.evaluate("probe", name, **options)
+    trained.sft("random-trl", name, progress=False, batch_size=24, learning_rate=0.02)
+    second = trained.evaluate("probe", name, **options)
+    assert first.attrs["model"]["weights"] != second.attrs["model"]["weights"]
+
+
+def test_what_cannot_be_summed_up_is_refused_before_anything_is_sampled(trained, monkeypatch):
+    monkeypatch.setattr("mnskills_viz.evaluation.run._sample", lambda *_: pytest.fail("sampled"))
+    with pytest.raises(mn.InputError, match="k must lie between 1 and n = 3"):
+        trained.evaluate("probe", n=3, k=(1, 8), progress=False)
+    with pytest.raises(mn.InputError, match="has no basis 'other'"):
+        trained.evaluate("probe", n=3, k=1, basis="other", progress=False)
 
 
 def test_pilots_rank_poles_against_rows_at_random(trained):

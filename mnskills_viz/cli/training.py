@@ -198,9 +198,11 @@ def evaluate(
         "seed": seed,
     }
     ks = k or sorted({1, n})
+    other = None if against == "base" else against
+    if other is not None:
+        opened.require_adapter(other)
     show(opened.evaluate(held_out, adapter, k=ks, basis=basis, **options))
     if against is not None:
-        other = None if against == "base" else against
         before, after = (opened.graded(held_out, who, **options) for who in (other, adapter))
         groups = None if basis is None else opened.pole_groups(held_out, basis)
         difference = paired_difference(before, after, ks, seed, groups)

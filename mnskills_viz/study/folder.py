@@ -91,8 +91,8 @@ class StudyFolder:
             Examples to find weakness and utility on. Default: the rows of split ``"probe"``; if
             there are none, a fifth of the corpus (500 at most), chosen by a hash of the ids.
         test : str, path or Corpus, optional
-            Examples to measure on at the end, and to keep out of what is selected. Default: the
-            rows of split ``"test"``, if there are any.
+            Examples to measure on at the end; what of them the corpus or the probe holds is taken
+            out there. Default: the rows of split ``"test"``, if there are any.
         limit : int, optional
             Read no more than this many examples of the corpus.
         dtype, device, blocks : str
@@ -122,6 +122,8 @@ class StudyFolder:
             else load_corpus(given, on_error=on_error, **columns)
             for given in (probe, test)
         )
+        for part in (whole, extra, held_out):
+            _require_unique(part)
         tests = whole.split("test") if held_out is None else held_out
         rows, rule = with_splits(_without(whole, tests), extra and _without(extra, tests))
         request = {"model": model, "limit": limit, "on_error": on_error, **columns}
@@ -180,7 +182,9 @@ class StudyFolder:
         about = read_json(file)
         found = about.get("format") if isinstance(about, dict) else None
         if found != FORMAT:
-            raise InputError(f"{file}: a study of format {found}, this version reads {FORMAT}")
+            raise InputError(
+                f"{file}: a study of format {found}, and this version reads {FORMAT}; make it anew"
+            )
         for room in ROOMS:
             restore_folders(Path(path) / room)
         return cls(Path(path), about)
@@ -386,6 +390,15 @@ class StudyFolder:
                 f"{name!r} cannot be a name; use up to 100 letters, digits, dots, - and _"
             )
         return self.path / room / name
+
+
+def _require_unique(corpus: Corpus | None) -> None:
+    ids = pd.Index(corpus.ids if corpus else [], dtype=object)
+    if not ids.is_unique:
+        raise InputError(
+            f"{corpus and corpus.name}: id {ids[ids.duplicated()][0]!r} is there more than once; "
+            "ids must be unique"
+        )
 
 
 def _without(corpus: Corpus, others: Corpus) -> Corpus:

@@ -66,6 +66,7 @@ class StudySelecting(StudyWeakness):
         progress : bool
         """
         at = self.basis_name(basis)
+        folder = self._inside("selections", name or strategy)
         choices = {
             "side": side or ("prompt" if strategy == "weakness" else "content"),
             "errors": errors,
@@ -93,7 +94,7 @@ class StudySelecting(StudyWeakness):
         notes += self.said_of_errors(errors) if strategy == "weakness" else []
         recipe["notes"] = [*recipe["notes"], *notes]
         chosen = Selection(chosen.indices, self._with_weakness(chosen, at), recipe)
-        with folder_in_place(self._inside("selections", name or strategy)) as building:
+        with folder_in_place(folder) as building:
             write_json(building / "recipe.json", chosen.recipe)
             write_bytes(building / "receipts.parquet", as_parquet(chosen.receipts))
         return chosen

@@ -13,7 +13,7 @@ from ..adapters import WEIGHTS
 from ..corpus import Corpus
 from ..errors import InputError
 from ..evaluation.run import graded
-from ..evaluation.tables import scores
+from ..evaluation.tables import scores, several
 from ..evaluation.verifiers import Verifier
 from ..exporting.preflight import preflight
 from ..files import sha256, write_bytes
@@ -21,7 +21,8 @@ from ..models import load_model
 from ..selection import pole_name
 from ..selection.matrix import scale_of
 from ..selection.weakness import POSTERIOR_95
-from ..training.sft import sft
+from ..training.sft import sft, training_log
+from .bases import matrix_for
 from .kept import as_parquet
 from .rows import without_responses
 from .selecting import StudySelecting
@@ -69,16 +70,21 @@ class StudyTraining(StudySelecting):
         out = self._inside("adapters", name or export)
         return sft(self.model, self.path / "exports" / export, out, progress=progress, **options)
 
+    def require_adapter(self, name: str) -> None:
+        """Refuse a name under which nothing has been trained."""
+        self._require("adapter", name, self.adapter_names)
+
     def adapted(self, adapter: str | None) -> "TransformersModel":
         """The study's model, or one of its adapters on it."""
         if adapter is None:
             return self.model
-        self._require("adapter", adapter, self.adapter_names)
+        self.require_adapter(adapter)
         made = self.about["model"]
         return load_model(
             str(self.path / "adapters" / adapter),
             dtype=self.activations.source_of_all["model"]["dtype"],
             device=made["device"],
+            blocks=made["blocks"],
         )
 
     def after(self, adapter: str, basis: str | None = None, progress: bool = True) -> Self:
@@ -94,12 +100,11 @@ class StudyTraining(StudySelecting):
             Name of the basis; may be left out while there is one only.
         progress : bool
         """
-        self._require("adapter", adapter, self.adapter_names)
+        self.require_adapter(adapter)
         fitted = self.basis(self.basis_name(basis))
         layer = (fitted.source_ or {})["layer"]
         folder = self.path / "adapters" / adapter
-        mark = sha256(folder / WEIGHTS)[:8]  # trained anew under this name, it is another model
-        path = self._inside("after", f"{adapter}-{mark}")
+        path = self._inside("after", self._marked(adapter))
         source = self.activations.source_of_all
         if (path / "study.json").exists():
             study = type(self).open(path)
@@ -110,6 +115,11 @@ class StudyTraining(StudySelecting):
         layers = self.activations.layers if layer == "concat" else [layer]
         study.collect(progress, layers=layers, **source["options"])
         return study
+
+    def _marked(self, adapter: str) -> str:
+        """An adapter's name with a mark of its weights: trained anew, it is another model."""
+        self.require_adapter(adapter)
+        return f"{adapter}-{sha256(self.path / 'adapters' / adapter / WEIGHTS)[:8]}"
 
     def evaluate(
         self,
@@ -143,9 +153,12 @@ class StudyTraining(StudySelecting):
         DataFrame
             As `mnskills_viz.evaluate` gives it.
         """
-        samples = self.graded(split, adapter, n=n, progress=progress, **options)
+        ks = several(k)
+        if not ks or min(ks) < 1 or max(ks) > n:
+            raise InputError(f"k must lie between 1 and n = {n}, not {ks}; draw more samples")
         groups = None if basis is None else self.pole_groups(split, basis)
-        return scores(samples, k, groups, options.get("seed", 0))
+        samples = self.graded(split, adapter, n=n, progress=progress, **options)
+        return scores(samples, ks, groups, options.get("seed", 0))
 
     def graded(
         self,
@@ -160,8 +173,8 @@ class StudyTraining(StudySelecting):
         progress: bool = True,
     ) -> pd.DataFrame:
         """What `evaluate` sums up, example by example; for `paired_difference`, say."""
-        name = f"{split}-n{n}-t{temperature:g}-m{max_new_tokens}-s{seed}"
-        name += "" if adapter is None else f"-{adapter}"
+        name = f"{split}-n{n}-t{temperature}-m{max_new_tokens}-s{seed}"
+        name += "" if adapter is None else f"-{self._marked(adapter)}"
         return graded(
             self.adapted(adapter),
             self._held_out(split),
@@ -205,7 +218,9 @@ class StudyTraining(StudySelecting):
         layer = (fitted.source_ or {})["layer"]
         rows = self._rows_beside("test.lance", without_responses(self.test), layer, progress=False)
         mean, _ = scale_of(self._projected_prompts(basis)[self.pool_rows])
-        z: NDArray[np.float32] = fitted.transform(rows.matrix(layer)) - mean.astype(np.float32)
+        z: NDArray[np.float32] = fitted.transform(matrix_for(fitted, rows)) - mean.astype(
+            np.float32
+        )
         return z
 
     def pilot(
@@ -236,31 +251,40 @@ class StudyTraining(StudySelecting):
         Returns
         -------
         DataFrame
-            ``pole axis sign rows gain low high over_random over_low over_high``: gain in mean
-            log-probability of the probe's references, nats per response token, with a 95 %
-            interval of the paired mean, and the same less the gain of the random rows.
+            ``pole axis sign rows tokens gain low high over_random over_low over_high``: response
+            tokens trained on; gain in mean log-probability of the probe's references, nats per
+            response token, with a 95 % interval of the paired mean; the same less the gain of the
+            random rows. ``attrs`` holds ``random_gain`` and ``random_tokens``: a pole of longer
+            answers learns from more tokens, and its steps are as many.
         """
+        if not poles or len({*poles}) < len(poles):
+            raise InputError("pilot: name at least one pole, and none twice")
         before = self.activations.logprobs[self.probe_rows].astype(np.float64)
         self.probe_errors()  # says what is missing
         arms: dict[str, dict[str, Any]] = {"pilot-random": {"strategy": "random"}}
         for axis, sign in poles:
             name = f"pilot-{basis}-{axis}{'p' if sign > 0 else 'm'}"
             arms[name] = {"strategy": "top", "axes": [(axis, sign)]}
-        gains = {}
+        gains, tokens = {}, {}
         for name, how in arms.items():
             self.select(budget=budget, basis=basis, name=name, seed=seed, **how)
             self.export(name, "trl", name)
-            self.sft(name, progress=progress, seed=seed, **options)
+            # Shuffled, all of them: what is compared is the rows, not an order.
+            out = self.sft(name, progress=progress, seed=seed, **{"order": "shuffled"} | options)
+            tokens[name] = int(training_log(out)["tokens"].iloc[-1])
             gains[name] = self._probe_logprobs(name, progress) - before
         rows = []
         for name, (axis, sign) in zip(list(arms)[1:], poles, strict=True):
             gain = _mean(gains[name])
             over = _mean(gains[name] - gains["pilot-random"])
-            rows.append([pole_name(axis, sign), axis, sign, budget, *gain, *over])
-        columns = ["pole", "axis", "sign", "rows", "gain", "low", "high"]
+            rows.append([pole_name(axis, sign), axis, sign, budget, tokens[name], *gain, *over])
+        columns = ["pole", "axis", "sign", "rows", "tokens", "gain", "low", "high"]
         table = pd.DataFrame(rows, columns=[*columns, "over_random", "over_low", "over_high"])
         table = table.sort_values("over_random", ascending=False, ignore_index=True)
-        table.attrs |= {"random_gain": float(gains["pilot-random"].mean())}
+        table.attrs |= {
+            "random_gain": float(gains["pilot-random"].mean()),
+            "random_tokens": tokens["pilot-random"],
+        }
         write_bytes(self.path / "results" / f"pilot-{basis}.parquet", as_parquet(table))
         return table
 
