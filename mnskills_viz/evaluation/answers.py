@@ -1,7 +1,8 @@
 r"""The final answer of a text: what is stated last, whole.
 
-A text that names several answers, or takes one back, must not pass because one of them is right. So
-an answer is never searched for: it is what stands after the last mark of an answer.
+A text that names several answers must not pass because one of them is right. So an answer is never
+searched for: it is what stands after the last mark of an answer. What follows it is another matter:
+whether prose takes an answer back is only known where it says so in plain words.
 """
 
 import re
@@ -27,6 +28,14 @@ _GOES_ON = re.compile(
 )
 """What after a box shows that the box was not all of the answer."""
 
+_TAKES_BACK = re.compile(
+    r"(?:but\s+)?(?:no\s*(?:[-,:;\u2013\u2014]|$)|(?:wait|actually|correction|oops|hm+)\b)"
+    r"|(?:(?:text|mathrm|mbox)\s*\{\s*)?(?:(?:that|this|it|which)\s+)?"
+    r"(?:is|was)\s+(?:wrong|incorrect|not\s+(?:right|correct))\b",
+    re.IGNORECASE,
+)
+"""How a sentence begins that takes back what was said before it."""
+
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 _RATIONAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[0-9]+/[0-9]+)")
 
@@ -41,10 +50,15 @@ def strict_answer(text: str) -> str | None:
 
 
 def tagged_answer(text: str) -> str | None:
-    """What the last ``<answer>...</answer>`` holds, None if there is none."""
-    before, end, _ = text.rpartition("</answer>")
+    """What the last ``<answer>...</answer>`` holds, None if there is none.
+
+    Empty if it is taken back after that.
+    """
+    before, end, after = text.rpartition("</answer>")
     _, start, answer = before.rpartition("<answer>")
-    return answer.strip() if start and end else None
+    if not start or not end:
+        return None
+    return "" if _takes_back(after) else answer.strip()
 
 
 def final_answer(text: str) -> str | None:
@@ -57,8 +71,9 @@ def final_answer(text: str) -> str | None:
     Returns
     -------
     str or None
-        Without the marks of mathematics or emphasis around it; None if there is none, or it is
-        longer than any answer.
+        Without the marks of mathematics or emphasis around it; None if there is none, it is longer
+        than any answer, or a later sentence takes it back: one that begins with "No,", "Wait",
+        "Actually" or the like. Other text after an answer is not understood.
     """
     text = text[-LONGEST_TEXT:].rstrip()
     marks = list(_MARK.finditer(text))
@@ -69,7 +84,8 @@ def final_answer(text: str) -> str | None:
     elif marks[-1]["tag"]:
         answer = tagged_answer(text)
     else:
-        answer = text[marks[-1].end() :].strip().partition("\n")[0]
+        answer, _, after = text[marks[-1].end() :].strip().partition("\n")
+        answer = None if _takes_back(after) else answer
     answer = None if answer is None else _unwrapped(answer)
     return answer if answer and len(answer) <= LONGEST_ANSWER else None
 
@@ -84,10 +100,18 @@ def _boxes(text: str, marks: list[re.Match[str]]) -> str | None:
             if not end:
                 return None
             contents.append(_unwrapped(text[mark.end() : end - 1]))
+    if _takes_back(text[end:]):
+        return None
     rest = text[end:].partition("\n")[0]
     if _GOES_ON.match(rest):
         contents.append(_unwrapped(rest))
     return ", ".join(dict.fromkeys(contents))
+
+
+def _takes_back(after: str) -> bool:
+    """Whether a sentence of what follows an answer says that it is none."""
+    sentences = re.split(r"[.!?\n]", after)
+    return any(_TAKES_BACK.match(sentence.lstrip(" \t$)]}*\\,;:-")) for sentence in sentences)
 
 
 def _closing_brace(text: str, start: int) -> int:

@@ -77,7 +77,8 @@ def evaluate(
         The model is measured inside it.
     store : path, optional
         A folder: completions are kept as they come, and a second call goes on where the first was
-        stopped. What verifiers, k and groups ask can differ from call to call.
+        stopped. What verifiers, k and groups ask can differ from call to call: what each named
+        verifier says is kept beside what the others say, what a function says is not kept.
     progress : bool
 
     Returns
@@ -94,8 +95,7 @@ def evaluate(
         Examples without answer, k above n, an unknown verifier, packages that are missing, a
         store of something else, or one that cannot be written.
     """
-    if max(several(k), default=0) > n or min(several(k), default=0) < 1:
-        raise InputError(f"k must lie between 1 and n = {n}, not {several(k)}; draw more samples")
+    k = require_k(k, n)
     samples = graded(
         model,
         corpus,
@@ -109,6 +109,20 @@ def evaluate(
         progress=progress,
     )
     return scores(samples, k, groups, seed)
+
+
+def require_k(k: int | Iterable[int], n: int) -> list[int]:
+    """The values of k for pass@k from `n` samples, each once, ascending.
+
+    Raises
+    ------
+    InputError
+        A value that is not a whole number from 1 to `n`.
+    """
+    found = several(k)
+    if found and not 1 <= found[0] <= found[-1] <= n:
+        raise InputError(f"k must lie between 1 and n = {n}, not {found}; draw more samples")
+    return found
 
 
 def graded(
@@ -139,8 +153,7 @@ def graded(
     DataFrame
         As `read_samples` gives it: ``id category n c logprob``.
     """
-    if n < 1:
-        raise InputError(f"evaluate: n must be at least 1, not {n}")
+    require_numbers(max_new_tokens, temperature, seed, n)
     if not len(corpus) or len(set(corpus.ids)) < len(corpus):
         raise InputError("evaluate: the corpus is empty, or has an id twice")
     require_verifier(verifier, corpus)
@@ -165,7 +178,6 @@ def graded(
                 "evaluate: no model was given, and there is no finished evaluation"
                 + ("" if path is None else f" in {path}")
             )
-        require_numbers(max_new_tokens, temperature, seed)
         prompts = [_prompt(model, example) for example in corpus]
         encode(model, prompts, max_new_tokens)  # says what does not fit before a file is made
         with contextlib.nullcontext() if path is None else held(path):
@@ -192,15 +204,23 @@ def _sample(
     greedy = options["temperature"] == 0
     samples = range(1 if greedy else options["n"])
     exact = torch_module(model).dtype.itemsize >= 4
+
+    def copies(sample: int) -> Sequence[int]:
+        return range(options["n"]) if greedy else (sample,)
+
     queues = []
     for part in _parts(corpus, len(samples)):
         whole = [(i, sample) for i in part for sample in samples]
-        missing = [(i, sample) for i, sample in whole if (corpus[i].id, sample) not in kept.texts]
+        missing = [
+            (i, sample)
+            for i, sample in whole
+            if any((corpus[i].id, copy) not in kept.texts for copy in copies(sample))
+        ]
         if missing:
             queues.append(missing if exact else whole)
 
     def keep(prompt: int, sample: int, text: str) -> None:
-        for copy in range(options["n"]) if greedy else (sample,):
+        for copy in copies(sample):
             kept.add(corpus[prompt].id, copy, text)
 
     total, todo = len(corpus) * len(samples), sum(map(len, queues))
@@ -244,23 +264,27 @@ def _judged(
     kept: Kept, corpus: Corpus, verifier: Verifier, progress: bool
 ) -> dict[tuple[str, int], bool]:
     """Which completions pass; remembered in the store, but for verifiers of the user's own."""
-    name = _name(verifier)
-    used = {verifier_of(e) for e in corpus} if verifier == "auto" else {name}
-    versions = versions_of(used) if isinstance(verifier, str) else {}
-    found = kept.graded_by(name, versions) if isinstance(verifier, str) else None
+    if not isinstance(verifier, str):
+        return _judge(kept, corpus, verifier, progress)
+    versions = versions_of({verifier_of(e) for e in corpus} if verifier == "auto" else {verifier})
+    found = kept.graded_by(verifier, versions)
     if found is None:
-        from tqdm.auto import tqdm
-
-        examples = {example.id: example for example in corpus}
-        texts = [(examples[example], text) for (example, _), text in kept.texts.items()]
-        judged = passes(
-            verifier,
-            texts,
-            lambda todo: tqdm(todo, desc="verify", unit="text", disable=not progress),
-        )
-        found = dict(zip(kept.texts, judged, strict=True))
-        kept.add_grades(name, versions, found)
+        found = _judge(kept, corpus, verifier, progress)
+        kept.add_grades(verifier, versions, found)
     return found
+
+
+def _judge(
+    kept: Kept, corpus: Corpus, verifier: Verifier, progress: bool
+) -> dict[tuple[str, int], bool]:
+    from tqdm.auto import tqdm
+
+    examples = {example.id: example for example in corpus}
+    texts = [(examples[example], text) for (example, _), text in kept.texts.items()]
+    judged = passes(
+        verifier, texts, lambda todo: tqdm(todo, desc="verify", unit="text", disable=not progress)
+    )
+    return dict(zip(kept.texts, judged, strict=True))
 
 
 def _name(verifier: Verifier) -> str:

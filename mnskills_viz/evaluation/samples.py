@@ -1,9 +1,10 @@
 """What a model answered, kept as it comes: a folder that a killed run goes on from.
 
 `header.json` says what made it, `samples.jsonl` holds a completion a line, `logprobs.json` how
-likely the references are, `grades.json` which completions passed.
+likely the references are, and a `grades-VERIFIER.json` each which completions passed.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,9 +18,11 @@ import pandas as pd
 
 from ..errors import InputError
 from ..files import read_json, write_json
+from .verifiers import NAMES
 
 FORMAT = 1
-HEADER, SAMPLES, LOGPROBS, GRADES = "header.json", "samples.jsonl", "logprobs.json", "grades.json"
+HEADER, SAMPLES, LOGPROBS = "header.json", "samples.jsonl", "logprobs.json"
+GRADES = "grades-{}.json"
 
 Key = tuple[str, int]
 """Id of an example, number of a sample of it."""
@@ -101,36 +104,47 @@ class Kept:
             write_json(self.path / LOGPROBS, logprobs)
 
     def add_grades(self, verifier: str, versions: dict[str, str], passed: dict[Key, bool]) -> None:
-        """Keep which completions passed."""
+        """Keep which completions passed, beside what other verifiers said."""
         if self.path is not None:
             grades = {
                 example: [int(passed[example, sample]) for sample in self._samples]
                 for example, _ in self.header["examples"]
             }
             about = {"verifier": verifier, "versions": versions, "passes": grades}
-            if not (self.path / GRADES).is_file() or read_json(self.path / GRADES) != about:
-                write_json(self.path / GRADES, about)
+            write_json(_grades(self.path, verifier), about)
 
-    def graded_by(self, verifier: str, versions: dict[str, str]) -> dict[Key, bool] | None:
-        """Which completions passed, if this verifier has judged them all before."""
-        if self.path is None or not (self.path / GRADES).is_file():
+    def graded_by(
+        self, verifier: str, versions: dict[str, str] | None = None
+    ) -> dict[Key, bool] | None:
+        """Which completions passed, if this verifier (of these versions) has judged them."""
+        if self.path is None or not (file := _grades(self.path, verifier)).is_file():
             return None
-        found = read_json(self.path / GRADES)
-        if found["verifier"] != verifier or found["versions"] != versions:
-            return None
-        return {
-            (example, sample): bool(passed)
-            for example, grades in found["passes"].items()
-            for sample, passed in enumerate(grades)
-        }
+        with _undamaged(file):
+            found = read_json(file)
+            if versions is not None and found["versions"] != versions:
+                return None
+            return {
+                (example, sample): bool(found["passes"][example][sample])
+                for example, _ in self.header["examples"]
+                for sample in self._samples
+            }
 
     def table(self, passed: Mapping[Key, bool]) -> pd.DataFrame:
         """One row an example: ``id category n c logprob``, in the order of the corpus."""
-        counts = {
-            example: [passed[example, sample] for sample in self._samples]
-            for example, _ in self.header["examples"]
-        }
-        return _table(self.header, {e: sum(c) for e, c in counts.items()}, self.logprobs or {})
+        ids = [example for example, _ in self.header["examples"]]
+        right = [sum(passed[example, sample] for sample in self._samples) for example in ids]
+        logprobs = self.logprobs or {}
+        table = pd.DataFrame(
+            {
+                "id": ids,
+                "category": pd.Series([c for _, c in self.header["examples"]], dtype=object),
+                "n": np.full(len(ids), len(self._samples), dtype=np.int64),
+                "c": np.array(right, dtype=np.int64),
+                "logprob": np.array([logprobs.get(i, np.nan) for i in ids], dtype=np.float64),
+            }
+        )
+        table.attrs |= {name: self.header[name] for name in ("model", "corpus", "options")}
+        return table
 
     @property
     def _samples(self) -> range:
@@ -138,7 +152,8 @@ class Kept:
 
     def _read(self, path: Path) -> None:
         if (path / LOGPROBS).is_file():
-            self.logprobs = read_json(path / LOGPROBS)
+            with _undamaged(path / LOGPROBS):
+                self.logprobs = {i: float(one) for i, one in read_json(path / LOGPROBS).items()}
         if not (path / SAMPLES).is_file():
             return
         known = {example for example, _ in self.header["examples"]}
@@ -147,6 +162,8 @@ class Kept:
             try:
                 one = json.loads(line)
                 key, text = (one["id"], one["sample"]), one["text"]
+                if [type(part) for part in (*key, text)] != [str, int, str]:
+                    raise TypeError(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{path / SAMPLES}: line {number} is damaged; take that line out, or delete "
@@ -156,13 +173,16 @@ class Kept:
                 self.texts.setdefault(key, text)
 
 
-def read_samples(store: str | Path) -> pd.DataFrame:
+def read_samples(store: str | Path, verifier: str = "auto") -> pd.DataFrame:
     """Read a finished evaluation, without its model and its corpus.
 
     Parameters
     ----------
     store : path
         The folder that was given to `evaluate`.
+    verifier : str
+        Whose verdicts: a name that `evaluate` was given, there and then. What a function says is
+        not kept.
 
     Returns
     -------
@@ -174,14 +194,22 @@ def read_samples(store: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        No evaluation there, one that is not finished, or a damaged file.
+        No evaluation there, one that is not finished, a verifier that has not judged it, or a
+        damaged file.
     """
-    path = Path(store)
-    kept = _finished(path)
-    grades = read_json(path / GRADES)
-    counts = {example: sum(passes) for example, passes in grades["passes"].items()}
-    table = _table(kept.header, counts, kept.logprobs or {})
-    table.attrs["verifier"] = grades["verifier"]
+    if not isinstance(verifier, str):
+        raise InputError("what a function says of samples is not kept; evaluate with it again")
+    kept = _finished(Path(store))
+    passed = kept.graded_by(verifier)
+    if passed is None:
+        others = _judges(Path(store))
+        raise InputError(
+            f"{store}: verifier {verifier!r} has not judged these samples, "
+            + (f"those that have: {', '.join(others)}" if others else "no named one has")
+            + f"; run the same evaluate with verifier={verifier!r}"
+        )
+    table = kept.table(passed)
+    table.attrs["verifier"] = verifier
     return table
 
 
@@ -191,7 +219,7 @@ def read_texts(store: str | Path) -> dict[str, list[str]]:
     Raises
     ------
     InputError
-        As in `read_samples`.
+        No evaluation there, one that is not finished, or a damaged file.
     """
     kept = _finished(Path(store))
     samples = range(kept.header["options"]["n"])
@@ -201,11 +229,17 @@ def read_texts(store: str | Path) -> dict[str, list[str]]:
     }
 
 
+def is_finished(store: str | Path, verifier: str = "auto") -> bool:
+    """Whether `store` holds an evaluation that this verifier has judged, and so all of it."""
+    path = Path(store)
+    return (path / HEADER).is_file() and _grades(path, verifier).is_file()
+
+
 def _finished(path: Path) -> Kept:
     if not (path / HEADER).is_file():
         raise InputError(f"{path}: no evaluation there; run evaluate with store={str(path)!r}")
-    kept = Kept(read_json(path / HEADER), path)
-    if not kept.is_whole or not (path / GRADES).is_file():
+    kept = Kept(_header(path), path)
+    if not kept.is_whole:
         whole = len(kept.header["examples"]) * kept.header["options"]["n"]
         raise InputError(
             f"{path}: the evaluation is not finished ({len(kept.texts):,} of {whole:,} "
@@ -214,35 +248,53 @@ def _finished(path: Path) -> Kept:
     return kept
 
 
-def _table(
-    header: dict[str, Any], counts: dict[str, int], logprobs: dict[str, float]
-) -> pd.DataFrame:
-    ids = [example for example, _ in header["examples"]]
-    table = pd.DataFrame(
-        {
-            "id": ids,
-            "category": pd.Series([c for _, c in header["examples"]], dtype=object),
-            "n": np.full(len(ids), header["options"]["n"], dtype=np.int64),
-            "c": np.array([counts[i] for i in ids], dtype=np.int64),
-            "logprob": np.array([logprobs.get(i, np.nan) for i in ids], dtype=np.float64),
-        }
+def _grades(path: Path, verifier: str) -> Path:
+    """Where a verifier's verdicts are kept; a pattern is no name for a file."""
+    is_name = verifier in NAMES
+    return path / GRADES.format(
+        verifier if is_name else hashlib.sha256(verifier.encode()).hexdigest()[:16]
     )
-    table.attrs |= {name: header[name] for name in ("model", "corpus", "options")}
-    return table
+
+
+def _judges(path: Path) -> list[str]:
+    """The verifiers whose verdicts are kept."""
+    found = []
+    for file in sorted(path.glob(GRADES.format("*"))):
+        with _undamaged(file):
+            found.append(str(read_json(file)["verifier"]))
+    return found
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of an evaluation, of the form that everything here relies on."""
+    try:
+        found: dict[str, Any] = read_json(path / HEADER)
+        of_this_form = (
+            found["format"] == FORMAT
+            and found.keys() >= {"model", "corpus"}
+            and type(found["options"]["n"]) is int
+            and all(isinstance(i, str) for i, _ in found["examples"])
+        )
+    except (InputError, AttributeError, KeyError, TypeError, ValueError):
+        of_this_form = False
+    if not of_this_form:
+        raise InputError(
+            f"{path / HEADER} is damaged, or not of an evaluation that this version reads; delete "
+            f"the folder {path} and run the same again"
+        )
+    return found
 
 
 def _require_same(path: Path, header: dict[str, Any]) -> None:
     from ..activations.store import differences
 
-    found = read_json(path / HEADER)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise InputError(f"{path}: not an evaluation that this version reads; delete it")
+    found = _header(path)
     # Without a model there is nothing to compare its own with.
     names = [name for name in ("model", "corpus", "options") if header[name] is not None]
-    found = differences({n: found[n] for n in names}, {n: header[n] for n in names})
-    if found:
+    other = differences({n: found[n] for n in names}, {n: header[n] for n in names})
+    if other:
         raise InputError(
-            f"{path} was made by something else ({'; '.join(found)}); use the same model, corpus "
+            f"{path} was made by something else ({'; '.join(other)}); use the same model, corpus "
             "and options, or another folder"
         )
 
@@ -271,3 +323,12 @@ def _writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror}; what was written before is intact: make room "
             "or choose another folder, then run the same again"
         ) from error
+
+
+@contextmanager
+def _undamaged(file: Path) -> Iterator[None]:
+    """Say of a file that can be made again how: whatever else is in it than what was written."""
+    try:
+        yield
+    except (InputError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file} is damaged; delete it and run the same evaluate again") from error

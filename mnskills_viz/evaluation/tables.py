@@ -37,7 +37,8 @@ def scores(
     Returns
     -------
     DataFrame
-        ``group`` (``"all"``, categories in alphabetical order, then `groups`), ``metric``
+        ``group`` (``"all"``, categories in alphabetical order, one called ``all`` as
+        ``category "all"``, then `groups`), ``metric``
         (``"pass@1"``, ..., ``"logprob"`` where there are references), ``value``, ``low``, ``high``
         (95 %, bootstrap over problems), ``n`` (problems).
 
@@ -90,14 +91,21 @@ def paired_difference(
     Raises
     ------
     InputError
-        Tables of different examples, or what `scores` refuses.
+        Tables of different examples or with an example twice, or what `scores` refuses.
     """
-    if before["id"].duplicated().any() or set(before["id"]) != set(after["id"]):
+    for name, table in (("before", before), ("after", after)):
+        if (twice := table["id"][table["id"].duplicated()]).size:
+            raise InputError(
+                f"paired_difference: {name} has an example more than once ({_few(list(twice))}); "
+                "leave one row an example"
+            )
+    if set(before["id"]) != set(after["id"]):
         odd = sorted(set(before["id"]) ^ set(after["id"]))
         raise InputError(
             f"the two tables are of different examples ({len(odd)} are in one only: "
             f"{_few(odd)}); evaluate both models on the same corpus"
         )
+    k = several(k)
     after = after.set_index("id").loc[before["id"]].reset_index()
     first, second = _metrics(before, k), _metrics(after, k)
     solved = [(table["c"] * 2 > table["n"]).to_numpy() for table in (before, after)]
@@ -131,14 +139,21 @@ def _metrics(samples: pd.DataFrame, k: int | Iterable[int]) -> dict[str, NDArray
 
 def several(k: int | Iterable[int]) -> list[int]:
     """The values of k, each once, ascending."""
-    return sorted(set(k)) if isinstance(k, Iterable) else [k]
+    found = list(k) if isinstance(k, Iterable) else [k]
+    for one in found:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise InputError(f"k must be a whole number, or several, not {one!r}")
+    return sorted(set(found))
 
 
 def _members(samples: pd.DataFrame, groups: Groups | None) -> dict[str, NDArray[np.bool_]]:
     """Name of a group -> which examples belong to it."""
     found = {ALL: np.ones(len(samples), dtype=bool)}
     for category in sorted(samples["category"].dropna().unique()):
-        found[str(category)] = (samples["category"] == category).to_numpy()
+        name = str(category)
+        while name in found:  # a category called "all" must not take the place of all
+            name = f'category "{name}"'
+        found[name] = (samples["category"] == category).to_numpy()
     known = set(samples["id"])
     for name, ids in (groups or {}).items():
         wanted = set(ids)

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.metadata
+import math
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -26,6 +27,21 @@ SECONDS = 5
 """After which Math-Verify gives up on an expression, where it can."""
 
 _NUMBER = re.compile(r"[-+]?\$?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?\s?(?:\\?%)?")
+_UNREAD = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"%|percent",
+        r"\\circ|\\degree|°",
+        r"\\(?:thick)?approx|\\sim|≈",
+        r"\\[lcv]?dots|…",
+        r"[0-9]\s*_",
+        r"'",
+        r"\\(?:text\w*|mathrm|mbox)\s*\{[^{}]*"
+        r"\b(?:is|are|was|or|and|not|no|nor|but|if|than|to|either|maybe|wrong|instead)\b",
+    )
+)
+"""What Math-Verify reads past, and what makes another answer of a number."""
+
 _TWO_WAYS = ("true", "false", "yes", "no")
 _DOLLAR = re.compile(r"\\?\$")
 _NAME = re.compile(r"[A-Za-z](?:_?\{?\w\}?)?(?:\(\w\))?")
@@ -42,7 +58,8 @@ def verify(verifier: Verifier, example: Example, text: str) -> float:
           without it is an answer as a whole.
         - ``"number"``: the same, read as an exact rational number.
         - ``"gsm8k"``: the number after the last ``####``, or in the last ``\boxed{}``.
-        - ``"math-verify"``: what the text states last, by Math-Verify.
+        - ``"math-verify"``: what the text states last, by Math-Verify; with a percent sign,
+          degrees or an approximation only where the example's answer has them.
         - ``"reasoning-gym"``: the scorer of the data set in the example's metadata.
         - ``"regex:PATTERN"``: the first group (or all) of the pattern's last match is the answer.
         - ``"auto"``: what `verifier_of` says of the example.
@@ -54,12 +71,16 @@ def verify(verifier: Verifier, example: Example, text: str) -> float:
     Returns
     -------
     float
-        From 0 to 1. Only 1 passes. A text that holds the answer among other text is not right.
+        From 0 to 1. Only 1 passes. An answer must be all that is stated as the answer. Text after
+        it is judged only so far: a sentence that begins with "No,", "Wait", "Actually" or the like
+        takes back an answer in a box, in tags or after a mark; ``"exact"`` and ``"number"`` allow
+        no text after theirs. Units beside a number are not judged.
 
     Raises
     ------
     InputError
-        Unknown verifier, a package that is missing, or an example that it cannot judge by.
+        Unknown verifier, a package that is missing, an example that it cannot judge by, or a
+        function that returns no number.
 
     Notes
     -----
@@ -67,7 +88,7 @@ def verify(verifier: Verifier, example: Example, text: str) -> float:
     ever, and evaluates it. `evaluate` does this in a process of its own, with a time-out.
     """
     if not isinstance(verifier, str):
-        return float(verifier(example, text))
+        return _by_function(verifier, example, text)
     name = verifier_of(example) if verifier == "auto" else verifier
     if name.startswith(REGEX):
         return _by_regex(name.removeprefix(REGEX), example, text)
@@ -150,6 +171,20 @@ def _few(ids: list[str]) -> str:
 # --------------------------------------------------------------------------------- verifiers
 
 
+def _by_function(function: Callable[[Example, str], float], example: Example, text: str) -> float:
+    said = function(example, text)
+    try:
+        score = float(said)
+    except (TypeError, ValueError):
+        score = math.nan
+    if math.isnan(score):
+        raise InputError(
+            f"example {example.id}: the verifier function said {said!r:.60}; it must return a "
+            "number from 0 to 1"
+        )
+    return score
+
+
 def _given(example: Example, text: str) -> str:
     """The answer of a text by the demo corpus's rule; the whole text where no mark is asked for."""
     strict = strict_answer(text)
@@ -192,6 +227,8 @@ def _math_verify(example: Example, text: str) -> float:
     given = final_answer(text)
     expected = final_answer(_answer(example))
     if given is None or expected is None or not _is_balanced(given):
+        return 0.0
+    if any(sign.search(given) and not sign.search(expected) for sign in _UNREAD):
         return 0.0
     if "=" not in expected and "=" in given:
         # Math-Verify takes what stands right of the sign: 6 = 5 would be 5, and x + 1 = 5 too.

@@ -12,8 +12,8 @@ from ..activations.collect import collect
 from ..adapters import WEIGHTS
 from ..corpus import Corpus
 from ..errors import InputError
-from ..evaluation.run import graded
-from ..evaluation.tables import scores, several
+from ..evaluation.run import graded, require_k
+from ..evaluation.tables import scores
 from ..evaluation.verifiers import Verifier
 from ..exporting.preflight import preflight
 from ..files import sha256, write_bytes
@@ -153,9 +153,7 @@ class StudyTraining(StudySelecting):
         DataFrame
             As `mnskills_viz.evaluate` gives it.
         """
-        ks = several(k)
-        if not ks or min(ks) < 1 or max(ks) > n:
-            raise InputError(f"k must lie between 1 and n = {n}, not {ks}; draw more samples")
+        ks = require_k(k, n)
         groups = None if basis is None else self.pole_groups(split, basis)
         samples = self.graded(split, adapter, n=n, progress=progress, **options)
         return scores(samples, ks, groups, options.get("seed", 0))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..axes.table import axes_table
 from ..corpus import Corpus
 from ..errors import InputError
-from ..evaluation.samples import read_samples, read_texts
+from ..evaluation.samples import is_finished, read_samples, read_texts
 from ..files import read_json
 from ..selection.matrix import scale_of
 from ..selection.weakness import pole_weakness, reference_errors
@@ -188,7 +188,7 @@ class StudyWeakness(StudySteering):
         found = {
             file.parent: int(read_json(file)["options"]["n"])
             for file in sorted(self.path.glob("evaluations/probe-*/header.json"))
-            if OF_THE_MODEL.fullmatch(file.parent.name) and (file.parent / "grades.json").exists()
+            if OF_THE_MODEL.fullmatch(file.parent.name) and is_finished(file.parent)
         }
         if not found:
             raise InputError(

@@ -14,7 +14,7 @@ import mnskills_viz as mn
 from mnskills_viz.evaluation import grading, run
 from mnskills_viz.evaluation.pass_at_k import pass_at_k
 from mnskills_viz.evaluation.run import evaluate, graded, probe_errors
-from mnskills_viz.evaluation.samples import read_samples
+from mnskills_viz.evaluation.samples import is_finished, read_samples, read_texts
 from mnskills_viz.evaluation.tables import paired_difference, scores
 
 OPTIONS = {"n": 3, "temperature": 1.0, "max_new_tokens": 6, "progress": False}
@@ -174,6 +174,16 @@ def test_what_was_stopped_goes_on_to_the_same_table(
     assert lines["stopped"] == lines["whole"]
 
 
+@pytest.mark.parametrize("after", [1, 7, 34])
+def test_greedy_goes_on_from_between_the_copies_of_an_answer(after, tiny_model, corpus, tmp_path):
+    options = OPTIONS | {"verifier": has_an_e, "temperature": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tiny_model, corpus, tmp_path / "e", after=after, temperature=0.0)
+    resumed = graded(tiny_model, corpus, store=tmp_path / "e", **options)
+    pd.testing.assert_frame_equal(resumed, graded(tiny_model, corpus, **options))
+    assert len((tmp_path / "e" / "samples.jsonl").read_text().splitlines()) == 36
+
+
 def test_a_finished_one_is_read_without_the_model(tiny_model, corpus, tmp_path, monkeypatch):
     store = tmp_path / "e"
     before = evaluate(tiny_model, corpus, k=1, store=store, **OPTIONS)
@@ -194,7 +204,37 @@ def test_another_verifier_needs_no_new_samples(tiny_model, corpus, tmp_path, mon
     monkeypatch.setattr(run, "complete", None)
     second = graded(tiny_model, corpus, store=tmp_path / "e", verifier=has_an_e, **OPTIONS)
     assert first["c"].sum() == 0 < second["c"].sum()
-    assert read_samples(tmp_path / "e").attrs["verifier"] == "function has_an_e"
+    assert second.attrs["verifier"] == "function has_an_e"
+    assert read_samples(tmp_path / "e")["c"].sum() == 0  # what a function says is not kept
+
+
+def test_every_verifier_keeps_its_own_verdicts(tiny_model, corpus, tmp_path, monkeypatch):
+    store, by_letter = tmp_path / "e", "regex:e"
+    rows = mn.load_corpus([{"id": e.id, "prompt": e.prompt, "answer": "e"} for e in corpus])
+    assert not is_finished(store)
+    graded(tiny_model, rows, store=store, verifier=has_an_e, **OPTIONS)
+    assert not is_finished(store)
+    with pytest.raises(mn.InputError, match=r"'auto' has not judged .* no named one has"):
+        read_samples(store)
+    auto = graded(tiny_model, rows, store=store, **OPTIONS)
+    assert is_finished(store)
+    assert not is_finished(store, by_letter)
+    letters = graded(tiny_model, rows, store=store, verifier=by_letter, **OPTIONS)
+    assert 0 == auto["c"].sum() < letters["c"].sum()
+    monkeypatch.setattr(grading, "verify", None)
+    pd.testing.assert_frame_equal(read_samples(store), auto)
+    pd.testing.assert_frame_equal(read_samples(store, by_letter), letters)
+    pd.testing.assert_frame_equal(graded(None, rows, store=store, **OPTIONS), auto)
+    assert is_finished(store, by_letter)
+    with pytest.raises(mn.InputError, match=r"'exact' has not judged.*have: .*auto.*") as caught:
+        read_samples(store, "exact")
+    assert by_letter in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(mn.InputError, match="what a function says of samples is not kept"):
+        read_samples(store, has_an_e)
+    texts = read_texts(store)
+    counts = [sum("e" in text for text in texts[i]) for i in rows.ids]
+    assert letters["c"].tolist() == counts
 
 
 def test_a_store_of_something_else_is_refused_in_one_line(tiny_model, corpus, tmp_path):
@@ -221,14 +261,53 @@ def test_a_store_of_something_else_is_refused_in_one_line(tiny_model, corpus, tm
     assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["e", "mine"]
 
 
-def test_a_damaged_line_is_named(tiny_model, corpus, tmp_path):
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": "x',
+        "[]",
+        '{"id": ["a"], "sample": 0, "text": ""}',
+        '{"id": "a", "sample": "0", "text": ""}',
+        '{"id": "a", "sample": true, "text": ""}',
+        '{"id": "a", "sample": 0, "text": 5}',
+    ],
+)
+def test_a_damaged_line_is_named(line, tiny_model, corpus, tmp_path):
     store = tmp_path / "e"
     graded(tiny_model, corpus, store=store, **OPTIONS)
     lines = (store / "samples.jsonl").read_text().splitlines()
-    lines[4] = lines[4][:10]
+    lines[4] = line
     (store / "samples.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(mn.InputError, match=r"samples.jsonl: line 5 is damaged"):
+    with pytest.raises(mn.InputError, match=r"samples.jsonl: line 5 is damaged; take that line"):
         read_samples(store)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("grades-auto.json", "{}", "damaged; delete it and run the same evaluate again"),
+        ("grades-auto.json", "[", "damaged; delete it"),
+        ("grades-auto.json", '{"versions": {}, "passes": []}', "damaged; delete it"),
+        ("logprobs.json", "{", "damaged; delete it and run the same evaluate again"),
+        ("logprobs.json", '{"a": []}', "damaged; delete it"),
+        ("header.json", '{"format": 1}', "damaged, .* delete the folder"),
+        ("header.json", '{"format": 1, "examples": [], "options": 3}', "delete the folder"),
+        ("header.json", "[]", "delete the folder"),
+        ("header.json", "{", "delete the folder"),
+    ],
+)
+def test_a_damaged_file_is_named(name, content, said, tiny_model, corpus, tmp_path):
+    store = tmp_path / "e"
+    graded(tiny_model, corpus, store=store, **OPTIONS)
+    (store / name).write_text(content)
+    for read in (
+        lambda: read_samples(store),
+        lambda: graded(tiny_model, corpus, store=store, **OPTIONS),
+    ):
+        with pytest.raises(mn.InputError, match=f"{name} is {said}|{name} is damaged") as caught:
+            read()
+        assert "delete" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 CHILD = """
@@ -300,6 +379,27 @@ def test_fixed_and_broken_examples_are_named():
     assert json.loads(json.dumps(table.attrs)) == table.attrs
 
 
+def test_a_category_called_all_does_not_take_the_place_of_all():
+    before, after = samples_table([0, 4, 0, 4]), samples_table([4, 4, 4, 4])
+    for table in (before, after):
+        table["category"] = ["all", "x", "all", 'category "all"']
+    names = ["all", 'category "all"', 'category "category "all""', "x"]
+    sums = scores(before, 1).set_index("group")
+    assert sums.index.tolist() == names
+    assert sums["value"].tolist() == [0.5, 0.0, 1.0, 1.0]
+    differences = paired_difference(before, after).set_index("group")
+    assert differences["difference"].tolist() == [0.5, 1.0, 0.0, 0.0]
+
+
+def test_values_of_k_may_come_from_a_generator(tiny_model, corpus):
+    options = OPTIONS | {"verifier": has_an_e}
+    found = evaluate(tiny_model, corpus, k=(k for k in (3, 1)), **options)
+    pd.testing.assert_frame_equal(found, evaluate(tiny_model, corpus, k=(1, 3), **options))
+    table = samples_table([1, 2])
+    metrics = paired_difference(table, table, k=(k for k in (1, 2)))["metric"].unique()
+    assert metrics.tolist() == ["pass@1", "pass@2"]
+
+
 def test_log_probabilities_are_compared_where_both_are_known():
     before = samples_table([0, 0, 0], logprob=np.array([-1.0, np.nan, -3.0]))
     after = samples_table([0, 0, 0], logprob=np.array([-0.5, -1.0, -2.0]))
@@ -312,6 +412,11 @@ def test_log_probabilities_are_compared_where_both_are_known():
 def test_tables_of_different_examples_are_not_compared():
     with pytest.raises(mn.InputError, match=r"different examples .2 are in one only: e0, z"):
         paired_difference(samples_table([1, 2]), samples_table([1, 2], ids=["z", "e1"]))
+    one, two = samples_table([1, 2]), samples_table([1, 2, 3], ids=["e0", "e1", "e1"])
+    with pytest.raises(mn.InputError, match=r"after has an example more than once .e1."):
+        paired_difference(one, two)
+    with pytest.raises(mn.InputError, match=r"before has an example more than once .e1."):
+        paired_difference(two, one)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +442,12 @@ def test_wrong_groups_say_so(groups, said):
         ({"k": (1, 8)}, r"k must lie between 1 and n = 3, not \[1, 8\]"),
         ({"k": 0}, "k must lie between 1 and n"),
         ({"k": 1, "verifier": "guess"}, "unknown verifier"),
-        ({"k": 1, "temperature": -1}, "temperature and seed at least 0"),
+        ({"k": 1.5}, "k must be a whole number, or several, not 1.5"),
+        ({"k": "1"}, "k must be a whole number, or several, not '1'"),
+        ({"k": 1, "temperature": -1}, "temperature must be a number of at least 0, not -1"),
+        ({"k": 1, "temperature": float("nan")}, "temperature must be .* not nan"),
+        ({"k": 1, "n": 2.5}, "n must be a whole number of at least 1, not 2.5"),
+        ({"k": 1, "seed": -1}, "seed must be a whole number of at least 0, not -1"),
         ({"k": 1, "n": 0}, "k must lie between"),
     ],
 )

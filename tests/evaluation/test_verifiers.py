@@ -35,6 +35,10 @@ STATES_5 = [
     r"The answer is \$5.",
     r"The answer is \boxed{5.0}",
     r"\boxed{\frac{10}{2}}",
+    r"\boxed{5 \text{ cm}}",
+    r"\boxed{5 \text{ square feet}}",
+    "\\boxed{5}\n\nNo further steps are needed. Note that 6 is not a solution.",
+    "<answer>5</answer>\nThis is not a prime problem.",
     "Thus\n\\[ \\boxed{5} \\]",
 ]
 HOLDS_5_AMONG_OTHER_TEXT = [
@@ -82,6 +86,28 @@ HOLDS_5_AMONG_OTHER_TEXT = [
     "5!",
     "#### 5 or 6",
     "5" * 400,
+    r"\boxed{5 \text{ is wrong}}",
+    r"\boxed{5 \text{ or six}}",
+    r"\boxed{5 \mathrm{ or\ six}}",
+    r"5 \approx 6",
+    r"\boxed{6 \approx 5}",
+    "5_6",
+    r"5 \ldots",
+    "500%",
+    "5%",
+    r"\boxed{5\%}",
+    "5 percent",
+    r"\boxed{5^\circ}",
+    r"\boxed{5^{\circ}}",
+    "5'",
+    "\\boxed{5}\nNo, 6.",
+    r"\boxed{5} No, that is wrong: 6",
+    r"\boxed{5} \text{ is wrong}",
+    r"$\boxed{5}$. Wait, that is for x. It is 6.",
+    "Answer: 5\nActually the correct result is 6",
+    "#### 5\n\nOops, 6",
+    "<answer>5</answer>\nactually 6",
+    "<answer>5</answer> This is not correct.",
 ]
 
 
@@ -113,6 +139,10 @@ def test_an_answer_among_other_text_is_not_right(text):
         ("3.14", r"\pi"),
         ("2x", "x + x"),
         (r"10\%", "0.1"),
+        (r"10\%", r"10\%"),
+        (r"30^\circ", r"30^\circ"),
+        (r"30^\circ", "30"),
+        ("101_2", "101_2"),
     ],
 )
 def test_boxed_answers_are_judged_as_math_verify_does(gold, given):
@@ -222,6 +252,13 @@ def test_a_function_of_ones_own_judges():
     assert verify(lambda e, text: 0.25, example("ab"), "abab") == 0.25
 
 
+@pytest.mark.parametrize("said", [None, "right", float("nan"), [1]])
+def test_a_function_that_says_no_number_is_told_so(said):
+    with pytest.raises(mn.InputError, match="example one: the verifier function said") as caught:
+        verify(lambda e, text: said, example("ab"), "abab")
+    assert "\n" not in str(caught.value)
+
+
 # ------------------------------------------------------------------------- reasoning-gym
 
 
@@ -250,8 +287,8 @@ def test_reasoning_gym_answers_are_extracted_and_must_be_all_of_the_text(name):
     for text in (f"{one.answer} or something else", f"it is not {one.answer} at all", "", "zzz"):
         assert verify("auto", one, text) < 1.0
         assert verify("auto", one, f"<answer>{text}</answer>") < 1.0
-    taken_back = f"<answer>{one.answer}</answer> No: <answer>zzz</answer>"
-    assert verify("auto", one, taken_back) < 1.0
+    for taken_back in (" No: <answer>zzz</answer>", "\nActually it is zzz.", " Wait, no."):
+        assert verify("auto", one, f"<answer>{one.answer}</answer>{taken_back}") < 1.0
 
 
 # ------------------------------------------------------------------------- choosing, errors
