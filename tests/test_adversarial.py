@@ -129,6 +129,7 @@ def test_twins_are_no_request_of_the_stand_in():
         (([" "], WRAPPERS), "behaviours: entry 0 is ' '; expected a text"),
         ((["a"], WRAPPERS, ""), "slot must not be empty"),
         ((["a"], WRAPPERS, "[INSERT PROMPT HERE]", 3), "between 1 and the 2 templates, not 3"),
+        ((["a"], WRAPPERS, "[INSERT PROMPT HERE]", 1.5), "the 2 templates, not 1.5"),
         ((["a"], Corpus([Example("c", [{"role": "user", "content": "x"}])])), "c is a chat"),
         ((Corpus([Example("a", "x"), Example("a/b", "y")]),
           Corpus([Example("b/c", "x"), Example("c", "y")]), "x"), "the same id twice"),
@@ -146,5 +147,9 @@ def test_a_file_without_a_known_column_names_those_it_may_have(tmp_path):
     path.write_text("colour\nred\n", "utf-8")
     with pytest.raises(InputError, match="none of the columns goal, behavior"):
         adversarial_corpus(path, WRAPPERS)
-    with pytest.raises(InputError, match="no stand-in 'x'"):
-        safety_stand_in("x")
+
+
+@pytest.mark.parametrize("name", ["x", "../demo", "", "behaviours.jsonl"])
+def test_there_are_three_stand_ins_and_no_other_file(name):
+    with pytest.raises(InputError, match="no stand-in"):
+        safety_stand_in(name)

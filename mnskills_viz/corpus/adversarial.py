@@ -171,10 +171,12 @@ def adversarial_corpus(
     wrappers = _read(templates, TEMPLATE_COLUMNS, "templates")
     if not slot:
         raise InputError("slot must not be empty: the text that stands for the request")
-    if per_behaviour is not None and not 1 <= per_behaviour <= len(wrappers):
+    if per_behaviour is not None and not (
+        isinstance(per_behaviour, int) and 1 <= per_behaviour <= len(wrappers)
+    ):
         raise InputError(
             f"per_behaviour must be between 1 and the {len(wrappers)} templates, "
-            f"not {per_behaviour}"
+            f"not {per_behaviour!r}"
         )
     without = sum(slot not in wrapper.prompt_text for wrapper in wrappers)
     if without:
@@ -215,10 +217,9 @@ def safety_stand_in(name: str) -> Path:
     """
     packaged = Path(str(resources.files("mnskills_viz"))) / "data" / "safety"
     folder = packaged if packaged.exists() else Path(__file__).parents[2] / "data" / "safety"
-    path = folder / f"{name}.jsonl"
-    if not path.is_file():
+    if name not in ("behaviours", "templates", "twins"):
         raise InputError(f'no stand-in {name!r}; expected "behaviours", "templates" or "twins"')
-    return path
+    return folder / f"{name}.jsonl"
 
 
 def _read(

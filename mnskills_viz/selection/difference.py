@@ -104,8 +104,8 @@ def composition(
     Parameters
     ----------
     labels : sequence of str or None, [n], or Categorical
-        Group of each row of the pool; None and NaN are the group ``"(none)"``. A categorical gives the order of groups (`by_quantile`);
-        without one the largest comes first.
+        Group of each row of the pool; None and NaN are the group ``"(none)"``. A categorical gives
+        the order of groups (`by_quantile`); without one the largest comes first.
     selections : mapping of str to array_like of int
         Rows of each selection, by its name.
     confidence : float
@@ -194,9 +194,7 @@ def _groups(labels: Any) -> tuple[list[str], NDArray[np.int64]]:
         codes = labels.codes.astype(np.int64)
     else:
         missing = pd.isna(pd.Series(list(labels), dtype=object))
-        found = [
-            None if none else str(label) for label, none in zip(labels, missing, strict=True)
-        ]
+        found = [None if none else str(label) for label, none in zip(labels, missing, strict=True)]
         counts = Counter(label for label in found if label is not None)
         names = sorted(counts, key=lambda name: (-counts[name], name))
         place = {name: i for i, name in enumerate(names)}

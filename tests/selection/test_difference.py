@@ -114,6 +114,14 @@ def test_composition_counts_and_its_band_holds_95_of_100_random_draws():
     assert max(below, above) <= 0.032
 
 
+@pytest.mark.parametrize("kind", [list, pd.Categorical, pd.Series])
+def test_rows_without_a_label_are_one_group_however_that_is_written(kind):
+    labels = kind(["a", None, float("nan"), "(none)", "a", "a", pd.NA, "nan"])
+    table = composition(labels, {"s": [1, 2, 3, 0]}).set_index("group")
+    assert table["pool_count"].to_dict() == {"a": 3, "(none)": 4, "nan": 1}
+    assert table["count"].to_dict() == {"a": 1, "(none)": 3, "nan": 0}
+
+
 def test_the_band_is_that_of_all_subsets():
     labels = ["x", "x", "x", "y", "y", "y", "y"]
     [x, _] = composition(labels, {"s": [0, 1, 3]}, confidence=0.8).sort_values("group").itertuples()
