@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+RECORD = "training.json"
 INSTALL = "pip install 'mnskills_viz[sft]'"
 
-# Of LoRA's variants: one that names a module to import, and one that is on for some tokens only.
-_REFUSED = ("megatron_config", "alora_invocation_tokens")
+# Of LoRA's variants: one that names a module to import, one that is on for some tokens only, and
+# one that chooses among several adapters.
+_REFUSED = ("megatron_config", "alora_invocation_tokens", "arrow_config")
+
+# PEFT takes a configuration at its word: what is odd in it comes to light anywhere.
+_PEFT_ERRORS = (
+    *(ValueError, RuntimeError, LookupError, TypeError, AttributeError, AssertionError),
+    *(ArithmeticError, ImportError, OSError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +38,14 @@ class Adapter:
         The model that it was trained on, as `load_model` takes it.
     revision : str
         Start of the SHA-256 of its weights.
+    trained_on : dict
+        What `sft` recorded of the base, a `ModelIdentity`; empty where nothing is recorded.
     """
 
     folder: Path
     base: str
     revision: str
+    trained_on: dict[str, Any]
 
     @property
     def has_tokenizer(self) -> bool:
@@ -78,7 +89,46 @@ def read_adapter(folder: Path) -> Adapter:
             f"{folder}: no {WEIGHTS}; expected the adapter's weights as safetensors (pickled ones "
             "are not read)"
         )
-    return Adapter(folder, base, sha256(folder / WEIGHTS)[:12])
+    return Adapter(folder, base, sha256(folder / WEIGHTS)[:12], _recorded_base(folder / RECORD))
+
+
+def _recorded_base(record: Path) -> dict[str, Any]:
+    """The base in the record of a training, as far as there is one."""
+    said = read_json(record) if record.is_file() else None
+    for key in ("request", "model"):
+        said = said.get(key) if isinstance(said, dict) else None
+    return said if isinstance(said, dict) else {}
+
+
+def adapter_chain(name: str) -> tuple[list[Adapter], str]:
+    """The adapters that a name leads through, and the name of the plain model below them.
+
+    Parameters
+    ----------
+    name : str
+        As `load_model` takes it. What is no folder of an adapter leads through none.
+
+    Returns
+    -------
+    list of Adapter
+        That of `name` first; each is the base of the one before.
+    str
+        The plain model.
+
+    Raises
+    ------
+    InputError
+        An adapter that `read_adapter` refuses, or one that is its own base.
+    """
+    chain: list[Adapter] = []
+    seen: set[Path] = set()
+    while is_adapter(folder := Path(name).expanduser()):
+        if folder.resolve() in seen:
+            raise InputError(f"{name}: the adapter is its own base; correct its {CONFIG}")
+        seen.add(folder.resolve())
+        chain.append(read_adapter(folder))
+        name = chain[-1].base
+    return chain, name
 
 
 def merge(adapter: Adapter, module: Any) -> Any:
@@ -114,10 +164,9 @@ def merge(adapter: Adapter, module: Any) -> Any:
             with_adapter = PeftModel.from_pretrained(module, adapter.folder, torch_device="cpu")
             fitting = set(get_peft_model_state_dict(with_adapter, save_embedding_layers=False))
             merged = with_adapter.merge_and_unload(safe_merge=True)
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0].rstrip(".")
+    except (*_PEFT_ERRORS, SafetensorError) as error:
         raise InputError(
-            f"{adapter.folder}: the adapter does not fit its base {adapter.base} ({first})"
+            f"{adapter.folder}: the adapter does not fit its base {adapter.base} ({_why(error)})"
         ) from error
     if stray := sorted(stored ^ fitting):
         raise InputError(
@@ -125,6 +174,14 @@ def merge(adapter: Adapter, module: Any) -> Any:
             f"{len(stray)} tensors have no counterpart, such as {stray[0]}"
         )
     return merged
+
+
+def _why(error: Exception) -> str:
+    """The reason in one line: of "Error(s) in loading state_dict for X:" the line below."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[lines[0].endswith(":") and len(lines) > 1].rstrip(".")
 
 
 def cast_parameters(module: Any, dtype: "torch.dtype") -> None:

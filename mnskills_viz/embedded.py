@@ -71,7 +71,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     from tqdm.auto import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    where = {
+        "pretrained_model_name_or_path": str(gguf.parent),
+        "gguf_file": gguf.name,
+        "trust_remote_code": False,  # without it transformers asks, and runs what lies there
+    }
     with tqdm(total=3, desc=f"convert {gguf.stem}, once", unit="step") as bar:
         try:
             with quiet():

@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .adapters import CONFIG, cast_parameters, is_adapter, merge, read_adapter
+from .adapters import Adapter, adapter_chain, cast_parameters, merge
 from .devices import fast_dtype, torch_device
 from .embedded import EMBEDDED_SHA256, dequantised, embedded_gguf, quiet
 from .errors import InputError
@@ -110,31 +111,43 @@ def spec_of(model: "TransformersModel") -> ModelSpec:
     return _SPECS[torch_module(model)]
 
 
-def _load(name: str, dtype: "torch.dtype", above: tuple[Path, ...] = ()) -> tuple[Any, Any]:
-    """Module and tokenizer of `name`, on the CPU.
-
-    Of an adapter, the base first, which may be an adapter itself; `above` are those that led here.
-    """
+def _load(name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
+    """Module and tokenizer of `name`, on the CPU; of an adapter, merged into its base."""
     import torch
     from transformers import AutoTokenizer
 
-    folder = Path(name).expanduser()
-    if not is_adapter(folder):
+    chain, base = adapter_chain(name)
+    if not chain:
         return _load_plain(name, dtype)
-    adapter = read_adapter(folder)
-    if folder.resolve() in above:
-        raise InputError(f"{name}: the adapter is its own base; correct its {CONFIG}")
     try:
-        module, tokenizer = _load(adapter.base, torch.float32, (*above, folder.resolve()))
+        module, tokenizer = _load_plain(base, torch.float32)
     except InputError as error:
         raise InputError(f"{name}: the adapter's base cannot be loaded: {error}") from error
-    module = merge(adapter, module)
+    for adapter in reversed(chain):
+        _warn_of_another_base(adapter, module)
+        module = merge(adapter, module)
+        if adapter.has_tokenizer:
+            with _explained(str(adapter.folder), local=True):
+                tokenizer = AutoTokenizer.from_pretrained(
+                    adapter.folder, local_files_only=True, trust_remote_code=False
+                )
     cast_parameters(module, dtype)
-    module.config._commit_hash = adapter.revision
-    if adapter.has_tokenizer:
-        with _explained(name, local=True):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    module.config._commit_hash = chain[0].revision
     return module, tokenizer
+
+
+def _warn_of_another_base(adapter: Adapter, module: Any) -> None:
+    """Say so if the base's weights are not those that the adapter was trained on."""
+    import torch
+
+    dtype = getattr(torch, str(adapter.trained_on.get("dtype")), None)
+    weights = adapter.trained_on.get("weights")
+    if isinstance(dtype, torch.dtype) and weights not in (None, _weights_hash(module, dtype)):
+        warnings.warn(
+            f"{adapter.folder}: the weights of its base {adapter.base} are not those that the "
+            "adapter was trained on; train it again, or put the earlier base back",
+            stacklevel=4,
+        )
 
 
 def _load_plain(name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
@@ -142,12 +155,14 @@ def _load_plain(name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
 
     where, revision = _source(name)
     local = Path(where).is_dir()
+    # Said each time: where nothing is said, transformers asks on the terminal and runs the code.
+    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     with _explained(name, local):
-        config = AutoConfig.from_pretrained(where, local_files_only=local)
+        config = AutoConfig.from_pretrained(where, **options)
         _require_decoder(config, name)
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
         module = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, local_files_only=local, use_safetensors=True
+            where, dtype=dtype, use_safetensors=True, **options
         )
     if revision is not None:
         module.config._commit_hash = revision
@@ -190,7 +205,20 @@ def _explained(name: str, local: bool) -> Iterator[None]:
         raise InputError(_why_not_loaded(name, error, local)) from error
 
 
+def needs_own_code(error: Exception) -> bool:
+    """Whether a model was not loaded because that needs code that comes with it (``auto_map``)."""
+    return "trust_remote_code" in str(error)
+
+
+OWN_CODE = (
+    "it brings code of its own (auto_map), which is never run; use a model whose architecture "
+    "transformers has"
+)
+
+
 def _why_not_loaded(name: str, error: Exception, local: bool) -> str:
+    if needs_own_code(error):
+        return f"{name}: the model cannot be loaded: {OWN_CODE}"
     first = str(error).strip().split("\n")[0].rstrip(".")
     if local:
         return f"{name}: the model in this folder cannot be loaded ({first})"
@@ -388,15 +416,16 @@ def identity(model: "TransformersModel") -> ModelIdentity:
     )
 
 
-def _weights_hash(module: Any) -> str:
+def _weights_hash(module: Any, dtype: "torch.dtype | None" = None) -> str:
+    """Hash of the parameters, rounded to `dtype`; by default as they are."""
     digest = hashlib.sha256()
     for name, parameter in sorted(module.named_parameters()):
         flat = parameter.detach().reshape(-1)
         # A sample is enough to tell two fine-tunes apart, and costs nothing on a large model.
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         if not parameter.is_meta:  # a model that runs elsewhere has no values here
-            sample = flat[:: max(1, flat.numel() // 4096)].float().cpu().numpy()
-            digest.update(sample.tobytes())
+            sample = flat[:: max(1, flat.numel() // 4096)].to(dtype or flat.dtype)
+            digest.update(sample.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

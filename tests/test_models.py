@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,60 @@ def test_pickled_weights_are_not_loaded(tmp_path, tiny_folder, tiny_model):
     torch.save(tiny_model._module.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
     with pytest.raises(mn.InputError, match="cannot be loaded"):
         mn.load_model(str(tmp_path / "pickled"))
+
+
+def own_code(folder, tiny_folder, ran, file, **values):
+    """A copy of the tiny model with code of its own, which would write the file `ran`."""
+    shutil.copytree(tiny_folder, folder)
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')")
+    settings = json.loads((folder / file).read_text()) | values
+    (folder / file).write_text(json.dumps(settings))
+    return folder
+
+
+def test_code_that_comes_with_a_model_is_not_run(adapter, tiny_folder, tmp_path, monkeypatch):
+    """Nor is it asked for on the terminal, where transformers would take a yes."""
+    ran = tmp_path / "ran"
+    classes = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    config = {"model_type": "own", "auto_map": classes}
+    tokenizer = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    model = own_code(tmp_path / "model", tiny_folder, ran, "config.json", **config)
+    spoken = own_code(tmp_path / "spoken", tiny_folder, ran, "tokenizer_config.json", **tokenizer)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    beside = changed(adapter, tmp_path / "beside")
+    for file in ("tokenizer_config.json", "own.py"):
+        shutil.copy(spoken / file, beside)
+    for folder in (
+        model,
+        spoken,
+        beside,
+        changed(adapter, tmp_path / "on", base_model_name_or_path=str(model)),
+    ):
+        with pytest.raises(mn.InputError, match="brings code of its own") as caught:
+            mn.load_model(str(folder), dtype="float32")
+        assert "\n" not in str(caught.value)
+    assert not ran.exists()
+
+
+def test_code_that_lies_beside_a_gguf_file_is_not_run(tiny_folder, tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    tokenizer = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    folder = own_code(tmp_path / "m", tiny_folder, ran, "tokenizer_config.json", **tokenizer)
+    (folder / "x.gguf").write_bytes(b"GGUF but not really")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(mn.InputError) as caught:
+        mn.load_model(str(folder / "x.gguf"), dtype="float32")
+    assert "\n" not in str(caught.value)
+    assert not ran.exists()
+
+
+def test_a_model_that_transformers_has_loads_without_its_own_code(tiny_folder, tmp_path):
+    ran = tmp_path / "ran"
+    classes = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    folder = own_code(tmp_path / "model", tiny_folder, ran, "config.json", auto_map=classes)
+    assert type(mn.load_model(str(folder), "float32")._module).__name__ == "LlamaForCausalLM"
+    assert not ran.exists()
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
@@ -291,7 +346,14 @@ def test_adapters_that_cannot_be_merged_are_refused_in_one_line(adapter, tmp_pat
         ),
         (changed(adapter, itself, base_model_name_or_path=str(itself)), "is its own base"),
         (changed(adapter, tmp_path / "m", megatron_config={"a": 1}), "uses megatron_config"),
-        (changed(adapter, tmp_path / "rank", r=5), "does not fit its base"),
+        (
+            changed(adapter, tmp_path / "rank", r=5),
+            r"does not fit its base .* \(size mismatch for .*: copying a param with shape .*\)$",
+        ),
+        (changed(adapter, tmp_path / "word", r="x"), "does not fit its base"),
+        (changed(adapter, tmp_path / "arrow", arrow_config={"top_k": 1}), "uses arrow_config"),
+        (changed(adapter, tmp_path / "drop", lora_dropout="x"), "does not fit its base"),
+        (changed(adapter, tmp_path / "list", rank_pattern=[1]), "does not fit its base"),
         (
             changed(adapter, tmp_path / "targets", target_modules=["q_proj"]),
             r"does not fit its base .*: \d+ tensors have no counterpart",
@@ -301,6 +363,34 @@ def test_adapters_that_cannot_be_merged_are_refused_in_one_line(adapter, tmp_pat
         with pytest.raises(mn.InputError, match=said) as caught:
             mn.load_model(str(folder))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_base_that_changed_since_the_training_is_said(adapter, tmp_path, tiny_folder, dtype):
+    from transformers import AutoModelForCausalLM
+
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    folder = changed(adapter, tmp_path / "b", base_model_name_or_path=str(base))
+    trained_on = models.identity(mn.load_model(str(base), dtype)).as_dict()
+    (folder / "training.json").write_text(json.dumps({"request": {"model": trained_on}}))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".* adapter was trained on")
+        mn.load_model(str(folder), dtype="float32")
+
+    module = AutoModelForCausalLM.from_pretrained(base)
+    module.model.layers[2].mlp.up_proj.weight.data *= 1.3
+    module.save_pretrained(base)
+    with pytest.warns(UserWarning, match="not those that the adapter was trained on") as said:
+        mn.load_model(str(folder), dtype="float32")
+    assert [Path(warning.filename) for warning in said] == [Path(__file__)]
+    assert "\n" not in str(said[0].message)
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"request": 3}', '{"request": {"model": {}}}'])
+def test_somebody_elses_record_of_a_training_is_passed_over(adapter, tmp_path, record):
+    folder = changed(adapter, tmp_path / "b")
+    (folder / "training.json").write_text(record)
+    mn.load_model(str(folder), dtype="float32")
 
 
 def test_an_adapter_of_another_model_is_refused(adapter, tmp_path):

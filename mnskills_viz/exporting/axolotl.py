@@ -16,6 +16,7 @@ from .conversation import (
     Finding,
     Turn,
     UnreadableRowError,
+    content_parts,
     conversation_of,
     empty_turn,
     last_turn,
@@ -24,7 +25,15 @@ from .conversation import (
     turns_of,
 )
 from .jsonl import json_lines, longest_line
-from .tokens import double_bos, dropped_text, empty_completion, longer_than_limit, special_token
+from .tokens import (
+    double_bos,
+    dropped_text,
+    empty_completion,
+    longer_than_limit,
+    no_end_mark,
+    special_token,
+    written_parts,
+)
 from .trainer import (
     BATCH,
     EPOCHS,
@@ -169,6 +178,7 @@ ROW_RULES = {
     "stray-column": no_columns(("system", "tools", "images"), "changes how axolotl reads the row"),
     "role": roles_among(tuple(ROLES)),
     "empty-turn": empty_turn,
+    "content-parts": content_parts,
     "last-turn": last_turn,
 }
 
@@ -180,6 +190,8 @@ TOKEN_RULES = {
     "empty-completion": empty_completion,
     "special-token": special_token,
     "dropped-text": dropped_text,
+    "content-parts": written_parts,
+    "no-end-mark": no_end_mark,
 }
 
 HOW_TO_TRAIN = f"""\

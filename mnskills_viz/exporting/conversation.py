@@ -122,6 +122,16 @@ def said(turn: Turn) -> str:
     return "".join(str(part.get("text") or "") for part in content)
 
 
+def parts(turn: Turn) -> list[dict[str, Any]]:
+    """The parts of a turn's content; none where it is text."""
+    return turn["content"] if isinstance(turn["content"], list) else []
+
+
+def _shows(turn: Turn) -> bool:
+    """Whether a turn holds an image, or a part of any other kind than text."""
+    return any(part.get("type") not in (None, "text") for part in parts(turn))
+
+
 # --------------------------------------------------------------------------------- shared rules
 
 
@@ -129,11 +139,22 @@ def empty_turn(conversation: Conversation) -> str | None:
     """A message that says nothing: its turn trains on, or conditions on, the template alone."""
     for number, turn in enumerate(conversation.turns):
         calls = turn.get("tool_calls") or turn.get("function_call")
-        if not said(turn).strip() and not calls and isinstance(turn["content"], str):
+        if not said(turn).strip() and not calls and not _shows(turn):
             return f"message {number} ({turn['role']}) is empty"
     completion = conversation.completion
     if isinstance(completion, str) and not completion.strip():
         return "the completion is empty"
+    return None
+
+
+def content_parts(conversation: Conversation) -> str | None:
+    """A message is text: content in parts comes out as Python's list where nobody joins them."""
+    for number, turn in enumerate(conversation.turns):
+        if isinstance(turn["content"], list):
+            return (
+                f"message {number} ({turn['role']}) has its content in parts, which many chat "
+                "templates write as a list; write it as one text"
+            )
     return None
 
 

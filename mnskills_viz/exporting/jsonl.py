@@ -28,10 +28,12 @@ def longest_line(lines: bytes) -> int:
 
 
 def read_json_lines(content: bytes) -> list[Row]:
-    """Every line as a row, numbered from 0; those that are no JSON object say so."""
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not lines[-1].strip():  # what follows the last end of line
-        del lines[-1]
+    """Every line as a row, numbered from 0; those that are no JSON object say so.
+
+    Lines end as for `datasets`: with a line feed, a carriage return, or both. A byte order mark at
+    the start belongs to no line.
+    """
+    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
     return [_row(number, line) for number, line in enumerate(lines)]
 
 
@@ -40,7 +42,7 @@ def _row(number: int, line: bytes) -> Row:
         text = line.decode()
     except UnicodeDecodeError as error:
         return Row(number, problem=f"not UTF-8 (byte {error.start} of the line)")
-    if not text.strip():
+    if not text.strip(" \t"):  # JSON knows no other whitespace
         return Row(number, problem=BLANK)
     try:
         value = json.loads(text)
@@ -48,4 +50,17 @@ def _row(number: int, line: bytes) -> Row:
         return Row(number, problem=f"not JSON ({error})")
     if not isinstance(value, dict):
         return Row(number, problem=f"not an object but {type(value).__name__}")
+    if half := _half_character(text, value):
+        return Row(number, problem=f"not Unicode ({half} is half of a character)")
     return Row(number, value)
+
+
+def _half_character(text: str, value: Any) -> str | None:
+    """An escaped surrogate without its other half: JSON allows it, and no tokenizer takes it."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return None
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):04x}"
+    return None

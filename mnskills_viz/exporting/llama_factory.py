@@ -19,6 +19,7 @@ from .conversation import (
     Finding,
     Turn,
     UnreadableRowError,
+    content_parts,
     conversation_of,
     empty_turn,
     turns_of,
@@ -245,11 +246,13 @@ ROW_RULES = {
     "alternation": alternation,
     "even-count": even_count,
     "empty-turn": empty_turn,
+    "content-parts": content_parts,
 }
 
 FILE_RULES = {"duplicate": duplicate}
 
-# LLaMA-Factory has templates of its own: lengths by the tokenizer's are close, not the same.
+# LLaMA-Factory has templates of its own, which refuse content in parts whatever the tokenizer's
+# does; lengths by the tokenizer's are close, not the same.
 TOKEN_RULES = {
     "too-long": longer_than_limit("LLaMA-Factory cuts prompt or answer"),
     "double-bos": double_bos,

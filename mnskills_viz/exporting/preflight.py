@@ -1,6 +1,6 @@
 """What a trainer would refuse, skip or cut, said before it is started."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..errors import InputError
 from . import axolotl, huggingface, llama_factory, openai, trl
-from .conversation import Conversation, Finding, Row, UnreadableRowError
+from .conversation import Conversation, Finding, Row, RowRule, UnreadableRowError
 from .jsonl import BLANK, read_json_lines
 from .manifest import MANIFEST, changes, read_manifest
 from .tokenizer import tokenizer_and_context
@@ -59,7 +59,12 @@ def preflight(folder: str | Path, model: Any = None, max_length: int | None = No
         findings += changes(folder, manifest, len(rows), trainer.config_files)
     conversations, unreadable = read_conversations(rows, settings.read)
     findings += unreadable
-    findings += findings_of_rows(trainer, rows, conversations)
+    # A rule over tokens takes the place of that of the same name over rows, which guesses.
+    known_better = trainer.token_rules if model is not None else ()
+    rules = {name: rule for name, rule in trainer.row_rules.items() if name not in known_better}
+    findings += findings_of_rows(rules, conversations)
+    for file_rule in trainer.file_rules.values():
+        findings += file_rule(rows)
     if model is not None:
         tokenizer, context = tokenizer_and_context(model)
         ruler = _ruler(tokenizer, settings.limit, context, max_length)
@@ -130,7 +135,7 @@ def read_rows(files: Sequence[Path]) -> list[Row]:
         found = _parquet_rows(file) if file.suffix == ".parquet" else _line_rows(file)
         start = len(rows)
         rows += (Row(start + row.number, row.value, row.problem) for row in found)
-    if not rows:
+    if all(row.problem == BLANK for row in rows):
         raise InputError(f"{files[0]}: no rows; export again")
     return rows
 
@@ -177,15 +182,13 @@ def read_conversations(rows: Sequence[Row], read: Any) -> tuple[list[Numbered], 
 
 
 def findings_of_rows(
-    trainer: Trainer, rows: Sequence[Row], conversations: Sequence[Numbered]
+    rules: Mapping[str, RowRule], conversations: Sequence[Numbered]
 ) -> Iterator[Finding]:
-    """What the trainer's rules say of the rows as they stand."""
-    for name, rule in trainer.row_rules.items():
+    """What rules say of the rows as they stand."""
+    for name, rule in rules.items():
         for number, conversation in conversations:
             if message := rule(conversation):
                 yield Finding(number, name, message)
-    for file_rule in trainer.file_rules.values():
-        yield from file_rule(rows)
 
 
 def findings_of_tokens(

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from ..adapters import adapter_chain
 from ..embedded import dequantised, embedded_gguf, quiet
 from ..errors import InputError
-from ..models import context_length
+from ..models import OWN_CODE, context_length, needs_own_code
 
 # Tokenizers that know no limit say 10^30.
 NO_LIMIT = 10**9
@@ -25,9 +26,11 @@ def tokenizer_and_context(model: Any) -> tuple[Any, int | None]:
         Something else, or no tokenizer under that name.
     """
     if isinstance(model, str | Path):
-        folder = _folder_or_id(str(model))
-        tokenizer = load_tokenizer(str(model))
-        return tokenizer, _shortest(tokenizer, _configured_context(folder))
+        chain, base = adapter_chain(str(model))
+        # The tokenizer beside an adapter takes the place of those below, as in `load_model`.
+        beside = (str(adapter.folder) for adapter in chain if adapter.has_tokenizer)
+        tokenizer = load_tokenizer(next(beside, base))
+        return tokenizer, _shortest(tokenizer, _configured_context(_folder_or_id(base)))
     if hasattr(model, "apply_chat_template"):
         return model, _shortest(model, None)
     tokenizer = getattr(model, "tokenizer", None)
@@ -38,13 +41,13 @@ def tokenizer_and_context(model: Any) -> tuple[Any, int | None]:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Load the tokenizer of a model.
+    """Load the tokenizer that lies under a name.
 
     Parameters
     ----------
     name : str
-        As `load_model` takes it: ``"embedded"``, a local folder, a ``.gguf`` file, or a Hugging
-        Face id. Code that comes with a model is never run.
+        ``"embedded"``, a local folder, a ``.gguf`` file, or a Hugging Face id. Code that
+        comes with a model is never run.
 
     Raises
     ------
@@ -61,6 +64,8 @@ def load_tokenizer(name: str) -> Any:
                 where, local_files_only=local, trust_remote_code=False
             )
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if needs_own_code(error):
+            raise InputError(f"{name}: no tokenizer can be loaded: {OWN_CODE}") from error
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
             f"{name}: no tokenizer can be loaded ({reason}); expected 'embedded', a model's "
@@ -80,7 +85,7 @@ def _folder_or_id(name: str) -> str:
 
 
 def _configured_context(where: str) -> int | None:
-    """``max_position_embeddings``, None where there is no configuration (an adapter's folder)."""
+    """``max_position_embeddings``, None where there is no configuration."""
     from transformers import AutoConfig
 
     try:

@@ -1,11 +1,12 @@
 """Rows after the chat template: how long they are, and what the loss would be on."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .conversation import Conversation, said
+from .conversation import Conversation, parts, said
 
 CHUNK = 512
 
@@ -47,6 +48,8 @@ class Ruler:
         What sets it, for people.
     special : re.Pattern or None
         Finds the tokenizer's special tokens in a text.
+    marks : frozenset of int
+        Tokens that no text is split into by itself: special ones, and others that were added.
     is_context : bool
         Whether the limit is the model's own: no trainer acts on it.
     """
@@ -55,6 +58,7 @@ class Ruler:
     limit: int | None
     limit_name: str
     special: re.Pattern[str] | None
+    marks: frozenset[int]
     is_context: bool
 
     @classmethod
@@ -62,11 +66,14 @@ class Ruler:
         cls, tokenizer: Any, limit: int | None, limit_name: str, *, is_context: bool = False
     ) -> "Ruler":
         """Measure with `tokenizer`."""
-        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-        marks = {*tokenizer.all_special_tokens, *(str(t) for t in added if t.special)} - {""}
-        longest_first = sorted(marks, key=lambda mark: (-len(mark), mark))
-        special = re.compile("|".join(map(re.escape, longest_first))) if marks else None
-        return cls(tokenizer, limit, limit_name, special, is_context)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        names = {*tokenizer.all_special_tokens, *(str(t) for t in added.values() if t.special)}
+        longest_first = sorted(names - {""}, key=lambda name: (-len(name), name))
+        special = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        # Some tokenizers add runs of spaces, which mark nothing.
+        marks = {number for number, token in added.items() if str(token).strip()}
+        marks.update(tokenizer.all_special_ids)
+        return cls(tokenizer, limit, limit_name, special, frozenset(marks), is_context)
 
     def excess(self, tokens: Tokens, effect: str) -> str | None:
         """That a row is longer than the limit, and what becomes of it; None if it is not."""
@@ -187,6 +194,15 @@ def empty_completion(conversation: Conversation, tokens: Tokens, ruler: Ruler) -
     return None
 
 
+def no_end_mark(conversation: Conversation, tokens: Tokens, ruler: Ruler) -> str | None:
+    """An answer must end with a mark, or the model never learns to stop."""
+    tail = tokens.whole[tokens.shared :]
+    after = next((i for i, token in enumerate(reversed(tail)) if token in ruler.marks), len(tail))
+    if after and ruler.tokenizer.decode(tail[len(tail) - after :]).strip():
+        return "no end mark follows the answer: the model does not learn to stop"
+    return None
+
+
 def special_token(conversation: Conversation, tokens: Tokens, ruler: Ruler) -> str | None:
     """Marks inside a message are read as marks: a turn ends or begins in its middle."""
     if ruler.special is None:
@@ -206,4 +222,19 @@ def dropped_text(conversation: Conversation, tokens: Tokens, ruler: Ruler) -> st
     for number, turn in enumerate(conversation.turns):
         if "".join(said(turn).split()) not in written:
             return f"the chat template leaves out text of message {number} ({turn['role']})"
+    return None
+
+
+def written_parts(conversation: Conversation, tokens: Tokens, ruler: Ruler) -> str | None:
+    """A template that knows no content in parts writes Python's or JSON's form of them."""
+    written = "".join(tokens.text.split())
+    for number, turn in enumerate(conversation.turns):
+        for part in parts(turn):
+            forms = (str(part), json.dumps(part), json.dumps(part, ensure_ascii=False))
+            text = "".join(str(part.get("text") or "").split())
+            if not text or text not in written or any("".join(f.split()) in written for f in forms):
+                return (
+                    f"the chat template does not write the parts of message {number} "
+                    f"({turn['role']}) as text; write its content as one text"
+                )
     return None

@@ -15,6 +15,7 @@ from .conversation import (
     Finding,
     Row,
     UnreadableRowError,
+    content_parts,
     conversation_of,
     empty_turn,
     last_turn,
@@ -29,8 +30,10 @@ from .tokens import (
     double_bos,
     dropped_text,
     empty_completion,
+    no_end_mark,
     prompt_prefix,
     special_token,
+    written_parts,
 )
 from .trainer import (
     BATCH,
@@ -196,6 +199,7 @@ ROW_RULES = {
     "stray-column": stray_column,
     "role": roles_among(ROLES),
     "empty-turn": empty_turn,
+    "content-parts": content_parts,
     "last-turn": last_turn,
 }
 
@@ -208,6 +212,8 @@ TOKEN_RULES = {
     "empty-completion": empty_completion,
     "special-token": special_token,
     "dropped-text": dropped_text,
+    "content-parts": written_parts,
+    "no-end-mark": no_end_mark,
 }
 
 HOW_TO_TRAIN = f"""\

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mnskills_viz.errors import InputError
 from mnskills_viz.exporting import FORMATS, preflight
 from mnskills_viz.exporting.conversation import conversation_of
+from mnskills_viz.exporting.jsonl import read_json_lines
 from mnskills_viz.exporting.llama_factory import alternation, even_count
 
 from .conftest import LINES, found, questions, read_rows, spoil, write_rows
@@ -79,6 +80,7 @@ def both(*changes):
 
 USER = {"role": "user", "content": "And?"}
 ANSWER = {"role": "assistant", "content": "Yes."}
+PARTS = [{"type": "text", "text": "What?"}]
 
 BROKEN = {
     "trl": [
@@ -93,6 +95,9 @@ BROKEN = {
         ("role", put("prompt.0.role", "human")),
         ("empty-turn", put("completion.0.content", " \n")),
         ("empty-turn", put("prompt.0.content", "")),
+        ("empty-turn", put("prompt.0.content", [])),
+        ("empty-turn", put("prompt.0.content", [{"type": "text", "text": " "}])),
+        ("content-parts", put("prompt.0.content", PARTS)),
         ("last-turn", put("completion.0.role", "user")),
     ],
     "openai": [
@@ -107,6 +112,7 @@ BROKEN = {
         ("unknown-key", put("messages.1.score", 3)),
         ("role", put("messages.0.role", "human")),
         ("empty-turn", put("messages.1.content", "")),
+        ("empty-turn", put("messages.0.content", [])),
         ("last-turn", lambda row: row["messages"].append(USER)),
         ("weight", put("messages.1.weight", 2)),
         ("weight", put("messages.0.weight", 1)),
@@ -120,6 +126,9 @@ BROKEN = {
         ("stray-column", put("system", "Be short.")),
         ("role", put("messages.0.role", "narrator")),
         ("empty-turn", put("messages.1.content", "")),
+        ("empty-turn", put("messages.0.content", [])),
+        ("empty-turn", put("messages.0.content", [{"type": "text", "text": " "}])),
+        ("content-parts", put("messages.0.content", PARTS)),
         ("last-turn", lambda row: row["messages"].append(USER)),
     ],
     "llama-factory": [
@@ -131,6 +140,9 @@ BROKEN = {
         ("alternation", put("messages.0.role", "human")),
         ("even-count", lambda row: row["messages"].append(USER)),
         ("empty-turn", put("messages.1.content", "")),
+        ("empty-turn", put("messages.0.content", [])),
+        ("empty-turn", put("messages.0.content", [{"type": "text", "text": " "}])),
+        ("content-parts", put("messages.0.content", PARTS)),
     ],
     "hf": [
         ("shape", put("prompt.0.content", None)),
@@ -168,6 +180,14 @@ def test_several_problems_are_all_said(exported):
     spoil(folder, put("messages.1.role", "user"), 7)
     pairs = found(folder)
     assert {(2, "empty-turn"), (7, "unknown-column"), (7, "last-turn")} <= set(pairs)
+
+
+def test_openai_takes_content_in_parts(exported):
+    folder = exported("openai")
+    spoil(folder, put("messages.0.content", PARTS), 2)
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
+    spoil(folder, put("messages.0.content", [image]), 3)
+    assert found(folder) == []
 
 
 @given(st.text(alphabet="suatfx", max_size=7))
@@ -222,6 +242,47 @@ def test_lines_that_are_no_objects_are_named(exported):
         word in said
         for word, said in zip(("JSON", "object", "UTF-8"), table["message"], strict=True)
     ]
+
+
+SPELLINGS = {
+    "line feed": lambda text: text,
+    "carriage return": lambda text: text.replace("\n", "\r"),
+    "both": lambda text: text.replace("\n", "\r\n"),
+    "one of each": lambda text: text.replace("\n", "\r", 5),
+    "no end of the last line": lambda text: text.removesuffix("\n"),
+    "byte order mark": lambda text: "\ufeff" + text,
+    "a pair of surrogates": lambda text: text.replace("What", "\\ud83d\\ude00", 3),
+    "half a pair": lambda text: text.replace("What", "\\ud83d", 1),
+    "the other half": lambda text: text.replace("What", "\\uDE00", 1),
+    "half a pair in a name": lambda text: text.replace('{"prompt"', '{"\\ud83d": 1, "prompt"', 1),
+    "a form feed between lines": lambda text: text.replace("\n", "\n\f\n", 1),
+    "a byte order mark inside": lambda text: text.replace("\n", "\n\ufeff", 1),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_file_is_readable_exactly_if_datasets_reads_it(exported, tmp_path, spelling):
+    datasets = pytest.importorskip("datasets")
+    folder = exported("trl")
+    text = SPELLINGS[spelling]((folder / LINES).read_text())
+    (folder / LINES).write_bytes(text.encode())
+    try:
+        theirs = datasets.load_dataset(
+            "json", data_files=str(folder / LINES), split="train", cache_dir=str(tmp_path / "cache")
+        ).to_list()
+    except datasets.exceptions.DatasetGenerationError:
+        assert "unreadable" in {rule for _, rule in found(folder)}
+    else:
+        assert found(folder) == []
+        assert [row.value for row in read_json_lines(text.encode())] == theirs
+
+
+def test_half_a_character_is_named_also_with_a_model(exported, tiny_folder):
+    folder = exported("trl")
+    spoil(folder, put("prompt.0.content", "\ud800 hi"))
+    table = preflight(folder, str(tiny_folder)).dropna()
+    assert table[["row", "rule"]].to_numpy().tolist() == [[3, "unreadable"]]
+    assert table["message"].iloc[0] == r"not Unicode (\ud800 is half of a character)"
 
 
 def test_an_empty_line_is_a_fault_only_where_the_trainer_minds(exported):
@@ -361,7 +422,7 @@ def test_what_is_no_export_is_refused_in_one_line(tmp_path, exported):
     empty = tmp_path / "empty"
     empty.mkdir()
     blank = exported("trl")
-    (blank / LINES).write_text("")
+    (blank / LINES).write_text(" \n\n")
     broken = exported("hf")
     (broken / "data/train-00000-of-00001.parquet").write_text("no parquet")
     yaml = exported("axolotl")

@@ -1,6 +1,7 @@
 """Preflight with a tokenizer: lengths and masks, against what TRL itself makes of the rows."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -159,7 +160,9 @@ def test_an_export_is_in_order_for_the_embedded_model(exported, embedded):
 @pytest.mark.parametrize("fmt", ["trl", "axolotl", "llama-factory", "hf"])
 def test_two_marks_of_the_beginning_are_named(exported, fmt, templated):
     """The template writes one, and the text that somebody templated before brings another."""
-    tokenizer = templated("{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    tokenizer = templated(
+        "{{ bos_token }}{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
+    )
     folder = exported(fmt)
     spoil(folder, lambda row: first_turn(row).update(content="<s>What is 3 + 3?"))
     assert (3, "double-bos") in found(folder, tokenizer)
@@ -251,6 +254,57 @@ def test_a_tokenizer_without_a_template_is_said_once(exported, templated):
     assert found(exported("openai", of_all_lengths()), bare, max_length=60) != []
 
 
+LIST = "{{ m['content'] }}"
+EACH = "{% for part in m['content'] %}{{ part }}{% endfor %}"
+JOINED = "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}"
+TEXT_OR = "{% if m['content'] is string %}{{ m['content'] }}{% else %}OTHER{% endif %}"
+
+
+@pytest.mark.parametrize("other", [LIST, EACH, LIST.replace("']", "'] | tojson"), JOINED, ""])
+def test_content_in_parts_is_in_order_where_the_template_writes_its_text(
+    exported, templated, other
+):
+    """That is, where the template writes what it writes of the same text in one piece."""
+    tokenizer = templated(PLAIN.replace(LIST, TEXT_OR.replace("OTHER", other)) + OPEN)
+    parts = [{"type": "text", "text": 'What "is"\n'}, {"type": "text", "text": "3 + 3?"}]
+    render = tokenizer.apply_chat_template
+    pair = [
+        render([{"role": "user", "content": content}], tokenize=False)
+        for content in (parts, 'What "is"\n3 + 3?')
+    ]
+    for fmt in ("trl", "axolotl"):
+        folder = exported(fmt)
+        spoil(folder, lambda row: first_turn(row).update(content=parts))
+        assert (found(folder, tokenizer) == []) == (pair[0] == pair[1])
+        assert {row for row, _ in found(folder, tokenizer)} <= {3}
+    folder = exported("llama-factory")  # its own templates take text alone
+    spoil(folder, lambda row: first_turn(row).update(content=parts))
+    assert found(folder, tokenizer) == [(3, "content-parts")]
+
+
+ENDLESS = "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}\n{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [PLAIN + OPEN, ENDLESS + OPEN, ENDLESS, PLAIN])
+def test_an_answer_without_an_end_is_named_where_trl_learns_none(
+    exported, templated, tiny_folder, tmp_path, template
+):
+    trl = pytest.importorskip("trl")
+    tokenizer = templated(template)
+    folder = exported("trl")
+    args = trl.SFTConfig(output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False)
+    rows = datasets.Dataset.from_list(read_rows(folder))
+    trainer = trl.SFTTrainer(
+        str(tiny_folder), args=args, train_dataset=rows, processing_class=tokenizer
+    )
+    ends = [tokenizer.decode(ids).strip().endswith("<|end|>")
+            for ids in trainer.train_dataset["input_ids"]]  # fmt: skip
+    assert len(set(ends)) == 1
+    for fmt in ("trl", "axolotl"):
+        endless = {row for row, rule in found(exported(fmt), tokenizer) if rule == "no-end-mark"}
+        assert endless == (set() if ends[0] else set(range(12)))
+
+
 def test_marks_inside_a_message_are_named(exported, tokenizer):
     folder = exported("axolotl")
     spoil(folder, lambda row: row["messages"][1].update(content="6<|end|>"))
@@ -277,6 +331,47 @@ def test_no_weights_are_loaded_for_a_name(exported, tiny_folder, tmp_path):
         if file.suffix != ".safetensors":
             (only_tokenizer / file.name).write_bytes(file.read_bytes())
     assert preflight(exported("trl"), str(only_tokenizer)).empty
+
+
+@pytest.fixture
+def adapter(tmp_path, tiny_folder):
+    """An adapter as PEFT writes it: no tokenizer, and no configuration of a model."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "a")
+    return tmp_path / "a"
+
+
+def test_an_adapter_is_measured_with_its_bases_tokenizer(exported, adapter, tiny_folder):
+    folder = exported("trl", [{"prompt": "why " * 900, "response": "so " * 300}, *questions(11)])
+    table = preflight(folder, str(adapter))
+    assert "the model's context is 1024" in table["message"][0]
+    assert table.equals(preflight(folder, str(tiny_folder)))
+    second = shutil.copytree(adapter, adapter.with_name("b"))  # an adapter on an adapter
+    config = json.loads((second / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(adapter)
+    (second / "adapter_config.json").write_text(json.dumps(config))
+    assert table.equals(preflight(folder, str(second)))
+
+
+def test_a_tokenizer_beside_an_adapter_comes_first(exported, adapter, templated):
+    templated(ENDLESS + OPEN).save_pretrained(adapter)
+    assert {rule for _, rule in found(exported("trl"), str(adapter))} == {"no-end-mark"}
+
+
+def test_code_that_comes_with_a_tokenizer_is_not_run(exported, tmp_path, tiny_folder, monkeypatch):
+    folder = shutil.copytree(tiny_folder, tmp_path / "own")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(InputError, match="brings code of its own") as caught:
+        preflight(exported("trl"), str(folder))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_no_model_is_refused_in_one_line(exported, tmp_path):
