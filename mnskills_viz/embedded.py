@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _convert(gguf: Path, folder: Path) -> None:
                 with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
                     module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
                 bar.update()
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, NotImplementedError, struct.error) as error:
             first = str(error).strip().split("\n")[0]
             raise InputError(f"{gguf}: cannot be read as a GGUF decoder ({first})") from error
         # save_pretrained refuses models that still say they are quantised; this one no longer is.
