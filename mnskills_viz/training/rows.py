@@ -14,8 +14,8 @@ Order = Literal["sequential", "shuffled"]
 
 DATA_FILE, PARQUET = "train.jsonl", "data/*.parquet"
 RECIPE, MANIFEST = "recipe.json", "manifest.json"
-UNORDERED = ("random", "category")
-"""Strategies whose picks come in no order that means anything."""
+CURRICULUM = "weakness"
+"""The strategy whose order is one to train in; others pick greedily, by rank, or at random."""
 
 _EXPECTED = 'export it with mn.export(..., format="trl") or "hf"'
 
@@ -49,8 +49,7 @@ class Rows:
     @property
     def order(self) -> Order:
         """Sequential where the selection is a curriculum."""
-        meant = self.strategy is not None and self.strategy not in UNORDERED
-        return "sequential" if meant else "shuffled"
+        return "sequential" if self.strategy == CURRICULUM else "shuffled"
 
     def for_trainer(self, chat: bool) -> list[dict[str, Any]]:
         """Rows for TRL: conversations, or plain text for a model without a chat template.
@@ -88,14 +87,23 @@ def read_rows(folder: Path) -> Rows:
         completions.append(completion)
     if not prompts:
         raise InputError(f"{path} is empty: there is nothing to train on")
-    manifest, recipe = folder / MANIFEST, folder / RECIPE
+    manifest = folder / MANIFEST
     return Rows(
         prompts,
         completions,
         sha256(path),
         sha256(manifest) if manifest.is_file() else None,
-        read_json(recipe).get("strategy") if recipe.is_file() else None,
+        _strategy(folder / RECIPE),
     )
+
+
+def _strategy(recipe: Path) -> str | None:
+    if not recipe.is_file():
+        return None
+    found = read_json(recipe)
+    if not isinstance(found, dict):
+        raise InputError(f"{recipe} is damaged: no JSON object; {_EXPECTED}")
+    return found.get("strategy")
 
 
 def _data_file(folder: Path) -> Path:
@@ -121,7 +129,7 @@ def _raw_rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path}, row {i}", row) for i, row in enumerate(table.to_pylist(), 1))
         return
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):
@@ -145,6 +153,10 @@ def _checked(row: Any, place: str) -> tuple[list[Message], str]:
         )
     if completion[0]["role"] != "assistant" or not completion[0]["content"].strip():
         raise InputError(f"{place}: the completion is not a response of the assistant with text")
+    if not all(_is_unicode(message) for message in (*prompt, *completion)):
+        raise InputError(
+            f"{place}: text holds half a surrogate pair, which is no Unicode; correct it"
+        )
     # Nothing else of a message: further keys can change what a template writes.
     messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
     return messages, completion[0]["content"]
@@ -161,3 +173,11 @@ def _is_chat(value: Any) -> bool:
             for m in value
         )
     )
+
+
+def _is_unicode(message: Message) -> bool:
+    try:
+        f"{message['role']}{message['content']}".encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,23 +7,29 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..activations.store import held
-from ..adapters import CONFIG, INSTALL, WEIGHTS
+from ..adapters import CONFIG, INSTALL
 from ..embedded import quiet
 from ..errors import InputError
-from ..files import folder_in_place, read_json, restore_folders, sha256, write_json, write_text
+from ..files import folder_in_place, read_json, restore_folders, write_json, write_text
 from ..models import ModelIdentity, context_length, identity, load_model, spec_of, torch_module
+from .checks import require_end_marks, require_trainable
 from .kept import (
     MAKER,
     RECORD,
     checkpoint_of,
     drop_other,
+    earlier_record,
     is_done,
+    read_record,
     remove_left_over,
-    require_ours,
+    require_replaceable,
+    warn_of_replacement,
+    write_record,
 )
 from .rows import Order, Rows, read_rows
 
@@ -68,8 +74,10 @@ def sft(
 
     The loss is on the response and the mark that ends it. Weights of the model stay frozen, those
     of the adapter are float32; products are in bfloat16 where the machine is fast at it. Rows are
-    never cut. Killed or interrupted, the same call goes on from the last checkpoint and ends with
-    the same weights, to the bit; finished already, it returns at once.
+    never cut, and what the chat template would change, refuse or leave without an end is refused
+    before the training by `preflight`'s rules. Killed or interrupted, the same call goes on from
+    the last checkpoint and ends with the same weights, to the bit; finished already, it returns at
+    once.
 
     Parameters
     ----------
@@ -80,7 +88,9 @@ def sft(
         What ``export(..., format="trl")`` or ``"hf"`` wrote.
     out : path
         Folder of the adapter, for ``load_model(out)``; it appears when all is done. Until then
-        the state lies beside it, in ``.NAME.checkpoint``.
+        the state lies beside it, in ``.NAME.checkpoint``. An adapter that other rows or options
+        made is replaced, with a warning; files that no training wrote, or that were changed
+        since, are not: they are named and nothing is done.
     epochs : int
     lora_rank : int
         Rank of every update; its scale is 2 (alpha is twice the rank).
@@ -94,8 +104,8 @@ def sft(
         Most tokens in a row, template included; longer rows are refused by number. Default: what
         the model takes.
     order : {"auto", "sequential", "shuffled"}
-        ``"auto"``: as the rows lie if the recipe's strategy orders them, a curriculum; shuffled
-        in each epoch if it is random or category-balanced, or there is no recipe.
+        ``"auto"``: as the rows lie if the recipe's strategy is "weakness", whose order is a
+        curriculum; shuffled in each epoch if it is another, or there is no recipe.
     save_every : float
         Seconds between checkpoints.
     progress : bool
@@ -110,13 +120,14 @@ def sft(
     Raises
     ------
     InputError
-        A missing package, bad options, rows that are not of that format or too long, a model
-        that cannot be trained, a loss that is no longer a number, or a folder that holds
-        something else or cannot be written.
+        A missing package, bad options, rows that are not of that format, too long, or would not
+        be trained on as they read (the first is named), a chat template that writes no end mark,
+        a model that cannot be trained, a loss that is no longer a number, a damaged checkpoint,
+        or a folder that holds something else or cannot be written.
     KeyboardInterrupt
         After Ctrl-C: the step under way is done and kept first.
     """
-    _require_numbers(epochs, lora_rank, seed, learning_rate, batch_size, save_every)
+    _require_numbers(epochs, lora_rank, seed, learning_rate, batch_size, max_length, save_every)
     if order not in ("auto", "sequential", "shuffled"):
         raise InputError(f'order must be "auto", "sequential" or "shuffled", not {order!r}')
     rows = read_rows(Path(folder))
@@ -131,22 +142,29 @@ def sft(
     )
     out = Path(out)
     target = out.resolve()  # through a link: the folder that it points to is replaced
-    require_ours(out)
+    earlier_record(target)  # refuses other folders before a model is loaded
     _require_packages()
     loaded = _loaded(model)
     request = _request(identity(loaded), rows, options)
     with held(target):
         restore_folders(target.parent)
-        if is_done(target, request):
-            return out
+        earlier = earlier_record(target)
+        if earlier is not None:
+            if is_done(target, earlier, request):
+                return out
+            require_replaceable(target)
+            warn_of_replacement(target, earlier, request)
         remove_left_over(target)
         checkpoint = checkpoint_of(target)
         drop_other(checkpoint, request)
+        require_trainable(rows, loaded.tokenizer)
         with _trainer(loaded, rows, options, checkpoint, request, save_every, progress) as trainer:
             _require_room(trainer.lengths, max_length, context_length(loaded))
+            require_end_marks(trainer.train_dataset["labels"], _ends(loaded), loaded.tokenizer)
             trainer.run()
             with folder_in_place(target) as building:
                 _write(trainer, building, request, rows.manifest)
+                require_replaceable(target)  # something may have come into it meanwhile
         shutil.rmtree(checkpoint)
     return out
 
@@ -173,25 +191,40 @@ def training_log(out: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    record = read_json(Path(out) / RECORD)
-    return pd.DataFrame(record["steps"])
+    steps = read_record(Path(out)).get("steps")
+    if not isinstance(steps, list):
+        raise InputError(f"{Path(out) / RECORD} holds no steps: it is not of a finished training")
+    return pd.DataFrame(steps)
 
 
 # --------------------------------------------------------------------------------- what is asked
 
 
 def _require_numbers(
-    epochs: int, lora_rank: int, seed: int, rate: float, batch_size: int, save_every: float
+    epochs: int,
+    lora_rank: int,
+    seed: int,
+    rate: float,
+    batch_size: int,
+    max_length: int | None,
+    save_every: float,
 ) -> None:
-    for name, value in (("epochs", epochs), ("lora_rank", lora_rank), ("batch_size", batch_size)):
+    counts = {"epochs": epochs, "lora_rank": lora_rank, "batch_size": batch_size}
+    if max_length is not None:
+        counts["max_length"] = max_length
+    for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"seed must be a whole number from 0 to 2**32 - 1, not {seed!r}")
-    if not 0 < rate < 1:
+    if not (_is_number(rate) and 0 < rate < 1):
         raise InputError(f"learning_rate must lie between 0 and 1, not {rate!r}")
-    if not save_every >= 0:
+    if not (_is_number(save_every) and save_every >= 0):
         raise InputError(f"save_every must be seconds, at least 0, not {save_every!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)
 
 
 def _require_packages() -> None:
@@ -226,6 +259,13 @@ def _request(model: ModelIdentity, rows: Rows, options: Options) -> dict[str, An
         "options": asdict(options),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+def _ends(model: "TransformersModel") -> frozenset[int]:
+    """Tokens that end a response: the tokenizer's, and those at which generation stops."""
+    stops = torch_module(model).generation_config.eos_token_id
+    more = stops if isinstance(stops, list) else [stops]
+    return frozenset(end for end in (model.tokenizer.eos_token_id, *more) if end is not None)
 
 
 def _require_room(lengths: list[int], max_length: int | None, context: int | None) -> None:
@@ -338,24 +378,20 @@ def _write(
     steps = trainer.history
     data, options = request["data"], request["options"]
     name = request["model"]["name"]
-    write_json(
-        folder / RECORD,
-        {
-            "made_by": MAKER,
-            "request": request,
-            "manifest": manifest,
-            "weights": sha256(folder / WEIGHTS),
-            "rows": data["rows"],
-            "loss_tokens": steps[-1]["tokens"],
-            "optimizer_steps": len(steps),
-            "seconds": steps[-1]["seconds"],
-            "steps": steps,
-        },
-    )
     write_text(
         folder / "README.md",
         f"# LoRA adapter\n\n"
         f"Of rank {options['lora_rank']} for {name}, trained on {data['rows']:,} rows in "
         f"{len(steps):,} steps. {RECORD} says how.\n\n"
         '```python\nimport mnskills_viz as mn\n\nmodel = mn.load_model("FOLDER")\n```\n',
+    )
+    write_record(
+        folder,
+        request,
+        manifest=manifest,
+        rows=data["rows"],
+        loss_tokens=steps[-1]["tokens"],
+        optimizer_steps=len(steps),
+        seconds=steps[-1]["seconds"],
+        steps=steps,
     )

@@ -25,7 +25,7 @@ from trl import SFTTrainer
 
 from ..errors import InputError
 from ..files import folder_in_place, read_json, write_json
-from .kept import REQUEST
+from .kept import has_begun, write_record
 
 TENSORS, STATE = "state.safetensors", "state.json"
 
@@ -86,7 +86,7 @@ class ResumableTrainer(SFTTrainer):  # type: ignore[misc]
         InputError
             The loss is no longer a number.
         """
-        begun = (self.checkpoint / REQUEST).is_file()
+        begun = has_begun(self.checkpoint)
         try:
             with _interrupt_noted(self):
                 self.train(resume_from_checkpoint=str(self.checkpoint) if begun else None)
@@ -136,7 +136,7 @@ class ResumableTrainer(SFTTrainer):  # type: ignore[misc]
             save_file(whole, building / TENSORS)
             write_json(building / STATE, {"scheduler": scheduler, "random": rest})
             self.state.save_to_json(str(building / TRAINER_STATE_NAME))
-            write_json(building / REQUEST, self.request)
+            write_record(building, self.request)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         stored = _part(self._stored(), "weight")

@@ -115,6 +115,28 @@ def test_cut_at_a_step_it_ends_with_the_same_bits(
     assert weights(out) == weights(undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("state.safetensors", "is damaged"),
+        ("state.json", "is damaged"),
+        ("trainer_state.json", "is damaged"),
+        ("training.json", "is damaged or not of this package"),
+    ],
+)
+def test_a_damaged_checkpoint_is_said_with_the_folder_to_delete(
+    name, said, cut_at, dropout_folder, forty_rows
+):
+    out = cut_at(1)
+    place = checkpoint_of(out)
+    whole = (place / name).read_bytes()
+    for content in (whole[:50], b"[]"):
+        (place / name).write_bytes(content)
+        with pytest.raises(mn.InputError, match=rf"{name} {said}: delete {place} to") as caught:
+            sft(str(dropout_folder), forty_rows, out, **OPTIONS)
+        assert "\n" not in str(caught.value)
+
+
 def test_killed_while_a_checkpoint_took_the_place_of_another(
     cut_at, dropout_folder, forty_rows, undisturbed
 ):
@@ -155,7 +177,10 @@ def test_another_training_does_not_go_on_from_it(cut_at, dropout_folder, forty_r
 def test_what_is_done_is_not_done_again(dropout_folder, forty_rows, undisturbed, monkeypatch):
     monkeypatch.setattr(trainer.ResumableTrainer, "run", cut)
     assert sft(str(dropout_folder), forty_rows, undisturbed, **OPTIONS) == undisturbed
-    with pytest.raises(TypeError):  # other options: it would train
+    with (  # other options: it would train
+        pytest.raises(TypeError),
+        pytest.warns(UserWarning, match="holds another training"),
+    ):
         sft(str(dropout_folder), forty_rows, undisturbed, **OPTIONS | {"seed": 1})
 
 
