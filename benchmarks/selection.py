@@ -7,9 +7,10 @@
   apricot's two exact ways, medians of `RUNS` after one to warm up, on the same rows in turn.
 - A hundred thousand rows through `mn.export`, in a process of its own.
 
-    python benchmarks/selection.py [--small]
+    python benchmarks/selection.py [--small] [--only million|rivals|exports]
 """
 
+import argparse
 import importlib.util
 import json
 import resource
@@ -203,11 +204,19 @@ def rivals() -> None:
             )
 
 
-def main() -> None:
-    million()
-    rivals()
+def exports() -> None:
     print("\nexport")
     report(f"{EXPORTED:,} rows", in_a_process("export", EXPORTED), 10)
+
+
+def main() -> None:
+    parts = {"million": million, "rivals": rivals, "exports": exports}
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--small", action="store_true", help="few rows, to see that it runs")
+    parser.add_argument("--only", choices=parts, help="one part of it")
+    given = parser.parse_args()
+    for part in [given.only] if given.only else parts:
+        parts[part]()
 
 
 if __name__ == "__main__":
