@@ -390,7 +390,8 @@ def test_a_base_that_changed_since_the_training_is_said(adapter, tmp_path, tiny_
 def test_somebody_elses_record_of_a_training_is_passed_over(adapter, tmp_path, record):
     folder = changed(adapter, tmp_path / "b")
     (folder / "training.json").write_text(record)
-    mn.load_model(str(folder), dtype="float32")
+    loaded = (mn.load_model(str(path), dtype="float32") for path in (folder, adapter))
+    assert len({models.identity(model).weights for model in loaded}) == 1
 
 
 def test_an_adapter_of_another_model_is_refused(adapter, tmp_path):
