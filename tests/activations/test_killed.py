@@ -90,6 +90,16 @@ class Driver:
 
         return int(load_file(path)["done"].sum()) if path.exists() else 0
 
+    def within(self, counts):
+        """The counts of rows that are neither none nor all."""
+        return {count for count in counts if count and count < len(self.corpus)}
+
+    def is_every_phase_in(self, seen):
+        return all(len(self.within(counts)) >= 2 for counts in list(zip(*seen, strict=True))[:2])
+
+    def is_one_within(self, seen):
+        return bool(self.within(seen))
+
     def start(self, work, path):
         """Fork a child that writes down what `work` returns."""
         answer = self.folder / f"answer-{self.chance.random()}.json"
@@ -123,15 +133,19 @@ class Driver:
         _, status = os.waitpid(child, 0)
         return os.WIFSIGNALED(status)
 
-    def kill_and_finish(self, work, look, name, kills):
-        """Kill at random moments, some stores several times in a row; then finish them."""
+    def kill_and_finish(self, work, look, name, kills, is_enough):
+        """Kill at random moments, some stores several times in a row; then finish them.
+
+        A machine with other work may stretch one phase over all the moments that were drawn: it
+        goes on until they fell where they show something, and gives up at five times as many.
+        """
         folder = self.folder / f"{name} killed"
         whole = folder / "whole" / name
         begun = time.monotonic()
         self.complete(work, whole)
         seconds = time.monotonic() - begun
         seen, paths, in_a_row = [], [], 0
-        while len(seen) < kills:
+        while len(seen) < kills or not (is_enough(seen) or len(seen) >= 5 * kills):
             fifth = len(paths) % 5  # none is left to chance
             paths.append(folder / f"{len(paths)}" / name)
             for already in range(self.chance.choice([1, 1, 2, 3])):
@@ -157,9 +171,11 @@ def drive(folder, model):
         "alone": {"path": str(alone), "said": driver.run(driver.rows_on_one_processor, alone)},
         "refused": driver.two_at_once(driver.rows_or_refusal, "refused"),
         "waiting": driver.two_at_once(driver.rows_at_last, "waiting"),
-        "rows": driver.kill_and_finish(driver.rows, driver.rows_there, "a.lance", KILLS),
+        "rows": driver.kill_and_finish(
+            driver.rows, driver.rows_there, "a.lance", KILLS, driver.is_every_phase_in
+        ),
         "moments": driver.kill_and_finish(
-            driver.moments, driver.rows_summed, "moments.safetensors", 6
+            driver.moments, driver.rows_summed, "moments.safetensors", 6, driver.is_one_within
         ),
     }
 
