@@ -96,6 +96,14 @@ def test_rows_without_a_response_are_left_out_and_said(tiny_folder, demo_rows, t
         study.select("random", 3, exclude="one")
 
 
+def test_lists_may_be_generators(copied_study):
+    ids = copied_study.pool.ids
+    lists = {"include": (i for i in ids[4:6]), "exclude": (i for i in ids[:2])}
+    chosen = copied_study.select("random", 30, "pca-1", **lists).receipts["id"].tolist()
+    assert chosen[:2] == ids[4:6]
+    assert not {*ids[:2]} & {*chosen}
+
+
 def test_a_pole_has_the_same_weakness_in_every_selection(copied_study):
     table = copied_study.weakness("pca-1").set_index(["axis", "pole"])["shrunk"]
     for strategy in ("random", "k_center", "weakness"):

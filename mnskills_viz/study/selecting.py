@@ -1,6 +1,7 @@
 """Examples of a study chosen, with recipe and receipts, and written for a trainer."""
 
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,7 @@ from ..corpus.example import Example
 from ..errors import InputError
 from ..exporting.export import export
 from ..files import folder_in_place, read_json, write_bytes, write_json
-from ..selection.contamination import contamination
+from ..selection.contamination import SHARE, N, contamination
 from ..selection.recipe import Selection, check_recipe
 from ..selection.select import replay, select
 from .kept import as_parquet, key_of, read_table
@@ -39,7 +40,8 @@ class StudySelecting(StudyWeakness):
         unit: Unit = "rows",
         utility: bool = False,
         decontaminate: bool = True,
-        exclude: Any = (),
+        include: Iterable[Any] = (),
+        exclude: Iterable[Any] = (),
         progress: bool = False,
         **options: Any,
     ) -> Selection:
@@ -47,7 +49,7 @@ class StudySelecting(StudyWeakness):
 
         Parameters
         ----------
-        strategy, budget, exclude, **options
+        strategy, budget, include, exclude, **options
             As `mnskills_viz.select` takes them. Texts, categories and ids are the corpus's.
         basis : str, optional
             Name of the basis; may be left out while there is one only.
@@ -75,13 +77,14 @@ class StudySelecting(StudyWeakness):
             "decontaminate": decontaminate,
         }
         left_out = self._left_out(decontaminate)
-        unwanted = [*as_ids(exclude), *(i for ids in left_out.values() for i in ids)]
-        clash = sorted({*unwanted} & {*as_ids(options.get("include", ()))})
+        wanted, unwanted = as_ids(include), as_ids(exclude)
         for reason, ids in left_out.items():
-            if here := [i for i in clash if i in ids]:
-                raise InputError(f"include: {here[0]!r} cannot be taken: {reason}")
+            if clash := sorted({*wanted} & {*ids}):
+                raise InputError(f"include: {clash[0]!r} cannot be taken: {reason}")
+            unwanted += ids
         inputs = self._selection_inputs(at, strategy, choices, progress)
-        chosen = select(inputs.pop("Z"), strategy, budget, exclude=unwanted, **inputs, **options)
+        options |= {"include": wanted, "exclude": unwanted}
+        chosen = select(inputs.pop("Z"), strategy, budget, **inputs, **options)
         fitted, model = self.basis(at), self.activations.source_of_all["model"]
         recipe = chosen.recipe | {
             "basis": at,
@@ -141,9 +144,14 @@ class StudySelecting(StudyWeakness):
         self, basis: str, strategy: str, choices: dict[str, Any], progress: bool
     ) -> dict[str, Any]:
         """What `mnskills_viz.select` takes beside options, of this study's pool and probe."""
+        for choice, known in (("unit", get_args(Unit)), ("errors", get_args(Errors))):
+            if choices[choice] not in known:
+                expected = " or ".join(f'"{name}"' for name in known)
+                raise InputError(f"{choice} must be {expected}, not {choices[choice]!r}")
+        inputs: dict[str, Any] = {"utility": self._utility(basis)} if choices["utility"] else {}
         pool = self.pool
         ruler = self.ruler(basis, choices["side"], progress)
-        inputs: dict[str, Any] = {
+        inputs |= {
             "Z": ruler.pool,
             "ids": pool.ids,
             "scale": ruler.scale,
@@ -151,20 +159,13 @@ class StudySelecting(StudyWeakness):
             "texts": [text_of(e) for e in pool],
         }
         if choices["unit"] == "tokens":
-            # A row without response would cost nothing; export refuses it by name.
+            # Rows without response are left out, and must have a cost all the same.
             inputs["tokens"] = np.maximum(1, self.activations.n_response[self.pool_rows])
-        elif choices["unit"] != "rows":
-            raise InputError(f'unit must be "rows" or "tokens", not {choices["unit"]!r}')
-        if choices["utility"]:
-            inputs["utility"] = self._utility(basis)
         if strategy == "influence":
             slopes, probe_slopes = (self.sketch(split, progress) for split in ("pool", "probe"))
             return inputs | {"Z": slopes, "probe": probe_slopes, "coordinates": ruler.pool}
         if strategy == "weakness":
-            inputs["probe"] = ruler.probe
-            inputs["error"] = self.probe_errors(choices["errors"])
-        elif choices["errors"] not in get_args(Errors):
-            raise InputError(f'errors must be "logprob" or "verifier", not {choices["errors"]!r}')
+            inputs |= {"probe": ruler.probe, "error": self.probe_errors(choices["errors"])}
         return inputs
 
     def _utility(self, basis: str) -> Any:
@@ -178,7 +179,8 @@ class StudySelecting(StudyWeakness):
 
     def contamination(self) -> pd.DataFrame:
         """Examples of the pool that a held-out set holds; see `mnskills_viz.contamination`."""
-        key = key_of([self.about["corpus"]["hash"], self.about["test"]["hash"]])
+        texts = [self.about["corpus"]["hash"], self.about["test"]["hash"]]
+        key = key_of([*texts, N, SHARE, metadata.version("mnskills_viz")])
         file = self.path / "results" / "contamination.parquet"
         there = read_table(file)
         if there is not None and there.attrs.get("made_by") == key:
