@@ -8,7 +8,6 @@ from .errors import InputError
 from .selection import pole_name
 from .selection.weakness import POSTERIOR_95, reference_errors
 from .study import Study
-from .study.bases import matrix_for
 
 Array = NDArray[np.float64]
 
@@ -54,7 +53,7 @@ def compare(before: Study, after: Study, basis: str | None = None) -> pd.DataFra
     fitted = before.basis(name)
     _require_alike(before, after)
     probe = before.probe_rows
-    moved = fitted.transform(matrix_for(fitted, after.activations)[probe])
+    moved = fitted.transform(after.activations.matrix_as(fitted.source_ or {})[probe])
     steps = (moved.astype(np.float64) - before.coordinates(name)[probe]) / fitted.scale_
     shift, half = steps.mean(axis=0), POSTERIOR_95 * steps.std(axis=0, ddof=1) / len(steps) ** 0.5
 

@@ -201,6 +201,26 @@ class Activations:
             }
         )
 
+    def matrix_as(self, source: dict[str, Any]) -> NDArray[np.float32]:
+        """Rows on the ruler of others: their layers, each divided by what it was divided by there.
+
+        `matrix("concat")` divides by the spread of its own rows: another ruler for every set of
+        texts, and for every model.
+
+        Parameters
+        ----------
+        source : dict
+            Of the other rows, as `source` says it; a basis's `source_`.
+
+        Returns
+        -------
+        ndarray of float32, [n, d_model] or [n, n_layers * d_model]
+        """
+        if source["layer"] != "concat":
+            return self.matrix(source["layer"])
+        scaled = zip(source["layers"], source["scales"], strict=True)
+        return np.concatenate([self.matrix(at) / np.float32(scale) for at, scale in scaled], axis=1)
+
     def source(self, layer: "int | Literal['concat']") -> dict[str, Any]:
         """Say what made the rows of `layer`: model, layers, widths, scales, options, versions."""
         if layer != "concat":

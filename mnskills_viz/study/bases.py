@@ -157,7 +157,7 @@ class StudyBases(StudyRows):
         fitted = self.basis(basis)
         # By fingerprint: another process may have fitted anew under this name.
         if fitted.fingerprint not in self._coordinates:
-            z = fitted.transform(matrix_for(fitted, self.activations))
+            z = fitted.transform(self.activations.matrix_as(fitted.source_ or {}))
             self._coordinates[fitted.fingerprint] = z
         return self._coordinates[fitted.fingerprint]
 
@@ -208,19 +208,6 @@ class StudyBases(StudyRows):
             "gradients": examples.hash if has_gradients else None,
         }
         return self._result("quality", basis, compute, options)
-
-
-def matrix_for(basis: Basis, rows: Activations) -> NDArray[np.float32]:
-    """Rows as a basis was fitted on them, [n, d]: its layers, divided by what they were then.
-
-    `Activations.matrix("concat")` divides by the spread of its own rows: another ruler for every
-    set of texts, and for every model.
-    """
-    source = basis.source_ or {}
-    if source["layer"] != "concat":
-        return rows.matrix(source["layer"])
-    scaled = zip(source["layers"], source["scales"], strict=True)
-    return np.concatenate([rows.matrix(at) / np.float32(scale) for at, scale in scaled], axis=1)
 
 
 def _estimator(

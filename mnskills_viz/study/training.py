@@ -22,7 +22,6 @@ from ..selection import pole_name
 from ..selection.matrix import scale_of
 from ..selection.weakness import POSTERIOR_95
 from ..training.sft import sft, training_log
-from .bases import matrix_for
 from .kept import as_parquet
 from .rows import without_responses
 from .selecting import StudySelecting
@@ -216,9 +215,9 @@ class StudyTraining(StudySelecting):
         layer = (fitted.source_ or {})["layer"]
         rows = self._rows_beside("test.lance", without_responses(self.test), layer, progress=False)
         mean, _ = scale_of(self._projected_prompts(basis)[self.pool_rows])
-        z: NDArray[np.float32] = fitted.transform(matrix_for(fitted, rows)) - mean.astype(
-            np.float32
-        )
+        z: NDArray[np.float32] = fitted.transform(
+            rows.matrix_as(fitted.source_ or {})
+        ) - mean.astype(np.float32)
         return z
 
     def pilot(
