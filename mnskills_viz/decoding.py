@@ -5,6 +5,7 @@ A batch costs what its rows cost, not what its longest row does.
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 Job = tuple[int, int]
 """Number of a prompt, and of a sample of it."""
+
+STEPS: ContextVar[Sequence[int] | None] = ContextVar("steps", default=None)
+"""Which of its generated tokens, from 0, each row reads in the present pass of this loop; None in
+prompts' passes, and outside the loop. Whoever steers some tokens only asks: rows join and leave."""
 
 ALTERING: dict[str, Any] = {
     "repetition_penalty": 1.0,
@@ -220,7 +225,11 @@ def _step(module: Any, batch: _Batch, tokens: "torch.Tensor") -> None:
     import torch
 
     batch.mask = torch.cat([batch.mask, torch.ones_like(batch.mask[:, :1])], dim=1)
-    batch.logits = _forward(module, tokens.to(batch.mask.device), batch.mask, batch.cache)
+    steps = STEPS.set([len(row) - 1 for row in batch.tokens])
+    try:
+        batch.logits = _forward(module, tokens.to(batch.mask.device), batch.mask, batch.cache)
+    finally:
+        STEPS.reset(steps)
 
 
 def _forward(module: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> "torch.Tensor":

@@ -8,7 +8,7 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -414,6 +414,47 @@ def identity(model: "TransformersModel") -> ModelIdentity:
         n_layers=len(block_modules(model)),
         d_model=d_model(model),
     )
+
+
+def differs(
+    model: "TransformersModel", other: Mapping[str, Any], *, weights: bool = True
+) -> str | None:
+    """Say what tells a loaded model from another that was written down, if anything does.
+
+    Parameters
+    ----------
+    model : TransformersModel
+    other : mapping
+        A `ModelIdentity` as a dict; what it lacks is not compared, nor are name and revision.
+    weights : bool
+        Whether to compare weights: rounded to the other's dtype, if the model's dtype holds that
+        (the float32 weights of what was bfloat16, but not the other way round).
+
+    Returns
+    -------
+    str or None
+        The first difference, such as ``"n_layers 30 there, 4 here"``.
+    """
+    import torch
+
+    module = torch_module(model)
+    here: dict[str, Callable[[], Any]] = {
+        "n_layers": lambda: len(block_modules(model)),
+        "d_model": lambda: d_model(model),
+        "weights": lambda: _weights_hash(module, None if dtype == module.dtype else dtype),
+        "tokenizer": lambda: _tokenizer_hash(model.tokenizer),
+    }
+    dtype = getattr(torch, str(other.get("dtype")), None)
+    holds = isinstance(dtype, torch.dtype) and torch.promote_types(dtype, module.dtype) == (
+        module.dtype
+    )
+    if not weights or not holds or any(p.is_meta for p in module.parameters()):
+        del here["weights"]
+    for name, of_model in here.items():
+        there = other.get(name)
+        if there is not None and there != (found := of_model()):
+            return f"{name} {there} there, {found} here"
+    return None
 
 
 def _weights_hash(module: Any, dtype: "torch.dtype | None" = None) -> str:
