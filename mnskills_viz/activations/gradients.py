@@ -4,13 +4,10 @@ One backward pass gives, for every example and every layer at once, the gradient
 respect to a vector added to the residual stream after that layer.
 """
 
-import hashlib
+import contextlib
 import json
-import math
-import random
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..corpus import Corpus, Example
+from ..corpus import Corpus
 from ..errors import InputError
 from ..files import write_bytes
-from ..models import blocks, context_length, d_model, exclusive, longest_shared, torch_module
+from ..models import block_modules, d_model, exclusive, torch_module
+from .pairs import PairRow, pair_rows, plan_rows, values_of
 from .passes import Layers, chosen_layers
-from .tokens import Tokens, tokenize
-from .trace import padded, plan_batches, residual, response_logprob
+from .targets import Target, targets
+from .trace import padded, residual
 
 if TYPE_CHECKING:
     import torch
     from nnsight.modeling.transformers import TransformersModel
 
-Target = Literal["contrast", "reference"]
 Phase = Literal["prompt", "generation"]
 PHASES: tuple[Phase, ...] = ("prompt", "generation")
 
@@ -136,234 +133,103 @@ def gradients(
     """
     chosen = list(chosen_layers(model, layers))
     found = targets(model, corpus, target)
+    rows = pair_rows(model, found)
     bar = tqdm(
-        total=found.n_tokens,
+        total=sum(map(len, rows)),
         desc="gradients",
         unit="tok",
         unit_scale=True,
         disable=not progress,
     )
+    shape = (len(PHASES), len(chosen), len(found.ids), d_model(model))
+    values, grads = np.zeros(len(found.ids), dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    backward = _Backward(model, chosen)
     with bar:
-        values, by_phase = _differentiate(model, found.right, chosen, token_budget, bar)
-        if found.wrong:
-            lower, lower_phase = _differentiate(model, found.wrong, chosen, token_budget, bar)
-            ratio = found.ratio
-            values = values - ratio * lower
-            by_phase = {p: by_phase[p] - ratio[:, None] * lower_phase[p] for p in PHASES}
-    return Gradients(found.ids, chosen, values, found.skipped, by_phase)
-
-
-# ---------------------------------------------------------------------------------- targets
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What is differentiated: of each example one text, or one less another.
-
-    Attributes
-    ----------
-    ids : list of str
-        Examples that have a target, in corpus order.
-    right : list of Tokens
-        With the reference response.
-    wrong : list of Tokens
-        With the corrupted one, for the contrast; else empty.
-    skipped : list of str
-        Ids of the other examples.
-    """
-
-    ids: list[str]
-    right: list[Tokens]
-    wrong: list[Tokens]
-    skipped: list[str]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that the model reads."""
-        return sum(map(len, self.right)) + sum(map(len, self.wrong))
-
-    @property
-    def ratio(self) -> NDArray[np.float32]:
-        """What the wrong text's mean counts, [n]: lengths of the wrong over the right response.
-
-        A changed answer may be longer: sums are compared, then divided by the reference's length.
-        """
-        pairs = zip(self.wrong, self.right, strict=True)
-        return np.array([_n_response(w) / _n_response(r) for w, r in pairs], dtype=np.float32)
-
-
-def targets(model: "TransformersModel", corpus: Corpus, target: Target) -> Targets:
-    """Render the examples that have a target; see `gradients`.
-
-    Raises
-    ------
-    InputError
-        Unknown target, or no example has one.
-    """
-    if target not in ("contrast", "reference"):
-        raise InputError(f'target must be "contrast" or "reference", not {target!r}')
-    answered = [replace(e, response=plain_response(e.response)) for e in corpus]
-    wrong = {e.id: corrupt(e) for e in answered} if target == "contrast" else {}
-    used = [e for e in answered if e.response and (target == "reference" or wrong[e.id])]
-    # One token to spare: a changed answer may be longer.
-    limit = context_length(model) or math.inf
-    pairs = zip(used, tokenize(model.tokenizer, used), strict=True)
-    fitting = [(example, row) for example, row in pairs if len(row) < limit]
-    used, right = [example for example, _ in fitting], [row for _, row in fitting]
-    if not used:
-        raise InputError(
-            f'target="{target}" needs responses'
-            + (" with an answer or a number to change" if wrong else "")
-            + f" that fit the model's context; none of the {len(corpus)} examples does"
-        )
-    changed = [replace(e, response=wrong[e.id] or "") for e in used] if wrong else []
-    kept = {e.id for e in used}
-    return Targets(
-        ids=[e.id for e in used],
-        right=right,
-        wrong=tokenize(model.tokenizer, changed) if changed else [],
-        skipped=[e.id for e in corpus if e.id not in kept],
+        for batch in plan_rows(model, rows, token_budget):
+            value, grad = backward([rows[i] for i in batch])
+            for at, row in enumerate(batch):
+                example = rows[row].example
+                values[example] += value[at]
+                grads[:, :, example] += grad[:, :, at]
+            bar.update(sum(len(rows[i]) for i in batch))
+    return Gradients(
+        found.ids, chosen, values, found.skipped, dict(zip(PHASES, grads, strict=True))
     )
-
-
-def _n_response(row: Tokens) -> int:
-    return row.response_end - row.response_start
-
-
-# ---------------------------------------------------------------------------------- corruption
-
-_NUMBER = r"\d+(?:[.,]\d+)*"
-
-
-def plain_response(response: str) -> str:
-    """Return a response without a calculator's annotations, GSM8K's ``<<48/2=24>>``."""
-    return re.sub(r"<<[^<>]*>>", "", response)
-
-
-def corrupt(example: Example) -> str | None:
-    """Return the reference with its final answer changed, as little as possible.
-
-    A numeric answer gets one digit changed; words are put in another order, or one letter is
-    changed. The change is made wherever the answer stands by itself, so that a worked solution
-    that computes it early and repeats it stays of one mind; an operand that happens to equal the
-    answer changes with it. Seeded by the example's id.
-
-    Returns
-    -------
-    str or None
-        None if the response has no answer to change.
-    """
-    seed = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:8])
-    for answer in (example.answer, *re.findall(_NUMBER, example.response)[-1:]):
-        if answer:
-            wrong = _wrong(answer, random.Random(seed))  # noqa: S311 - not for secrets
-            changed = _replace_alone(example.response, answer, wrong)
-            if changed != example.response:
-                return changed
-    return None
-
-
-def _replace_alone(text: str, answer: str, wrong: str) -> str:
-    """Replace `answer` where it is not a part of something longer: 5 in 15 or 2.5, no in north.
-
-    A sign belongs to a number only where no operand stands before it: -5 is not in 10-5.
-    """
-    border_left = r"(?<![\w.])" if answer[0].isalnum() else r"(?<![\w)])"
-    border_right = r"(?!\w|[.,]\d)" if answer[-1].isalnum() else ""
-    pattern = border_left + re.escape(answer) + border_right
-    return re.sub(pattern, lambda _: wrong, text)
-
-
-def _wrong(answer: str, rng: random.Random) -> str:
-    digits = [i for i, letter in enumerate(answer) if letter.isdigit()]
-    if digits:
-        at = rng.choice(digits)
-        leading = at == digits[0] and len(digits) > 1
-        others = [d for d in "0123456789"[leading:] if d != answer[at]]
-        return answer[:at] + rng.choice(others) + answer[at + 1 :]
-    opposites = {
-        "yes": "no",
-        "no": "yes",
-        "true": "false",
-        "false": "true",
-        "even": "odd",
-        "odd": "even",
-    }
-    if answer.lower() in opposites:
-        other = opposites[answer.lower()]
-        return other.capitalize() if answer[0].isupper() else other
-    words = answer.split(" ")
-    if len(set(words)) > 1:
-        shuffled = words[:]
-        while shuffled == words:
-            rng.shuffle(shuffled)
-        return " ".join(shuffled)
-    letters = [i for i, letter in enumerate(answer) if letter.isalpha()] or [0]
-    at = rng.choice(letters)
-    alphabet = (
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if answer[at].isupper() else "abcdefghijklmnopqrstuvwxyz"
-    )
-    return answer[:at] + rng.choice([a for a in alphabet if a != answer[at]]) + answer[at + 1 :]
 
 
 # ---------------------------------------------------------------------------------- backward
 
 
-def _differentiate(
-    model: "TransformersModel", rows: Sequence[Tokens], layers: list[int], budget: int, bar: Any
-) -> tuple[NDArray[np.float32], dict[Phase, NDArray[np.float32]]]:
-    """Mean response log-probability [n], and its gradients {phase: [n_layers, n, d]}."""
-    values = np.empty(len(rows), dtype=np.float32)
-    found: dict[Phase, NDArray[np.float32]] = {}
-    for batch in plan_batches([len(row) for row in rows], budget, longest_shared(model)):
-        chosen = [rows[i] for i in batch]
-        value, grads = _backward(model, chosen, layers)
-        values[batch] = value
-        for phase, grad in zip(PHASES, np.moveaxis(grads, 2, 0), strict=True):
-            whole = found.setdefault(phase, np.empty((len(layers), len(rows), grad.shape[2]), "f4"))
-            whole[:, batch] = grad
-        bar.update(sum(map(len, chosen)))
-    return values, found
+class _Backward:
+    """One backward pass over rows: gradients with respect to what every block puts out.
 
-
-def _backward(
-    model: "TransformersModel", rows: Sequence[Tokens], layers: list[int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One batch: values [b], gradients [n_layers, b, n_phases, d].
-
-    A zero vector per example and phase is added to the residual stream after every layer; the
-    gradient with respect to it is exact for any vector added there.
+    That with respect to a vector added to all tokens of a phase is their sum over these tokens.
     """
-    import nnsight
-    import torch
 
-    module = torch_module(model)
-    ids = torch.tensor(padded([r.ids for r in rows]), dtype=torch.long, device=module.device)
-    phases = torch.stack([_phase_mask(rows, phase) for phase in PHASES], dim=-1).to(module.device)
-    width = d_model(model)
-    added = [
-        torch.zeros(len(rows), len(PHASES), width, device=module.device, requires_grad=True)
-        for _ in layers
-    ]
-    envoys = blocks(model)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with exclusive(model), torch.enable_grad():
-        with model.trace(inputs, use_cache=False):
-            for layer, vectors in zip(layers, added, strict=True):
-                output = envoys[layer].output
-                hidden = residual(output, ids, width)
-                shifted = hidden + (phases @ vectors).to(hidden.dtype)
-                envoys[layer].output = (
-                    (shifted, *output[1:]) if isinstance(output, tuple | list) else shifted
-                )
-            values = nnsight.save(response_logprob(model.output.logits, ids, rows))
-        found = torch.autograd.grad(values.sum(), added)
-    return values.detach().cpu().numpy(), torch.stack(found).cpu().numpy()
+    def __init__(self, model: "TransformersModel", layers: list[int]) -> None:
+        self._model = model
+        self._layers = layers
+        self._width = d_model(model)
+
+    def __call__(self, rows: Sequence[PairRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What rows add to their targets [b], gradients [n_phases, n_layers, b, d]."""
+        import torch
+
+        module = torch_module(self._model)
+        places = torch.from_numpy(_phase_masks(rows)).to(module.device)
+        found = torch.zeros(
+            len(PHASES), len(self._layers), len(rows), self._width, device=module.device
+        )
+        start = torch.zeros((), dtype=module.dtype, device=module.device, requires_grad=True)
+        with exclusive(self._model), torch.enable_grad(), self._hooks(start, places, found):
+            values = values_of(self._model, rows)
+            torch.autograd.grad(values.sum(), start)
+        return values.detach().cpu().numpy(), found.cpu().numpy()
+
+    @contextlib.contextmanager
+    def _hooks(
+        self, start: "torch.Tensor", places: "torch.Tensor", found: "torch.Tensor"
+    ) -> Iterator[None]:
+        """Sum up gradients into `found`, as they come by.
+
+        `start` is added after the lowest block: weights are frozen, and gradients must lead
+        somewhere; below it nothing is kept.
+        """
+        import torch
+
+        ids = places[0]  # for its shape, [n_rows, n_tokens]
+
+        def hook(at: int, layer: int) -> Any:
+            def read(_block: Any, _args: Any, output: Any) -> Any:
+                hidden = residual(output, ids, self._width)
+                if layer == self._layers[0]:
+                    hidden = hidden + start
+
+                def written(grad: "torch.Tensor") -> None:
+                    there = places.to(grad.device)
+                    sums = torch.einsum("pbt,btd->pbd", there, grad.float())
+                    found[:, at] += sums.to(found.device)
+
+                hidden.register_hook(written)  # type: ignore[no-untyped-call]
+                if layer != self._layers[0]:
+                    return None
+                return (hidden, *output[1:]) if isinstance(output, tuple | list) else hidden
+
+            return read
+
+        modules = block_modules(self._model)
+        handles = [
+            modules[layer].register_forward_hook(hook(at, layer))
+            for at, layer in enumerate(self._layers)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
-def _phase_mask(rows: Sequence[Tokens], phase: Phase) -> "torch.Tensor":
-    """Which real tokens belong to a phase [b, t], as float32."""
-    import torch
-
-    masks = [(np.arange(len(row)) < row.response_start) == (phase == "prompt") for row in rows]
-    return torch.tensor(padded(masks), dtype=torch.float32)
+def _phase_masks(rows: Sequence[PairRow]) -> NDArray[np.float32]:
+    """Which tokens belong to each phase [n_phases, b, t]."""
+    masks = {"prompt": [row.is_prompt for row in rows], "generation": [~r.is_prompt for r in rows]}
+    return np.stack([padded(masks[phase]) for phase in PHASES]).astype(np.float32)

@@ -23,8 +23,9 @@ from ..errors import InputError
 from ..files import read_json, remove_left_over, write_bytes, write_json
 from ..models import block_modules, exclusive, identity, longest_shared, torch_module
 from . import store as stores
-from .gradients import TOKEN_BUDGET, Target, Targets, targets
+from .gradients import TOKEN_BUDGET
 from .passes import Layers, chosen_layers
+from .targets import Target, Targets, targets
 from .tokens import Tokens
 from .trace import padded, plan_batches, response_logprob
 

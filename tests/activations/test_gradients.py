@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import mnskills_viz as mn
-from mnskills_viz.activations.gradients import Gradients, corrupt, plain_response
+from mnskills_viz.activations.gradients import Gradients
+from mnskills_viz.activations.targets import corrupt, plain_response
 from mnskills_viz.activations.tokens import tokenize
 from mnskills_viz.corpus import Example
 

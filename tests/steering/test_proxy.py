@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import mnskills_viz as mn
-from mnskills_viz.steering.proxy import null_maximum
+from mnskills_viz.steering.null import null_maximum
 from tests.activations.test_gradients import target
 
 
