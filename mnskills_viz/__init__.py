@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from .selection.recipe import Selection
     from .selection.select import replay, select
     from .steering.proxy import proxy
+    from .steering.response import dose_response
+    from .steering.safe_band import safe_band
     from .steering.vector import SteeringVector
+    from .steering.zero_token import zero_token_prompt
     from .study import Study
     from .training.sft import sft, training_log
     from .widgets.explorer import explore
@@ -71,6 +74,7 @@ _HOMES = {
     "compare_layers": "bases.layers",
     "contamination": "selection.contamination",
     "difference": "selection.difference",
+    "dose_response": "steering.response",
     "evaluate": "evaluation.run",
     "explore": "widgets.explorer",
     "export": "exporting.export",
@@ -90,10 +94,12 @@ _HOMES = {
     "proxy": "steering.proxy",
     "read_samples": "evaluation.samples",
     "replay": "selection.select",
+    "safe_band": "steering.safe_band",
     "select": "selection.select",
     "sft": "training.sft",
     "training_log": "training.sft",
     "write_report": "widgets.report",
+    "zero_token_prompt": "steering.zero_token",
 }
 
 __all__ = [
@@ -119,6 +125,7 @@ __all__ = [
     "compare_layers",
     "contamination",
     "difference",
+    "dose_response",
     "evaluate",
     "explore",
     "export",
@@ -138,10 +145,12 @@ __all__ = [
     "proxy",
     "read_samples",
     "replay",
+    "safe_band",
     "select",
     "sft",
     "training_log",
     "write_report",
+    "zero_token_prompt",
 ]
 
 

@@ -201,21 +201,43 @@ def proxy(
     study: StudyPath,
     basis: BasisName = None,
     examples: Annotated[int, typer.Option(help="Probe examples.", min=2)] = 64,
+    method: Annotated[
+        str, typer.Option(help="first-order (all axes at once), dose (measured) or pass@k.")
+    ] = "first-order",
+    dose: Annotated[
+        list[float] | None,
+        typer.Option(help="dose, pass@k: standard deviations, both signs; may be repeated."),
+    ] = None,
+    axis: Annotated[
+        list[int] | None, typer.Option(help="dose, pass@k: only this axis; may be repeated.")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="First order, for the principal axes of every layer.")
+    ] = False,
     pilot: Annotated[
         list[str] | None,
         typer.Option(help="Fine-tune on the rows of this pole, 3+ or 3-; may be repeated."),
     ] = None,
     budget: Annotated[int, typer.Option(help="Rows of each pilot.", min=1)] = 256,
 ) -> None:
-    """Rank axes by first-order utility on the probe set, or poles by pilot fine-tunings."""
+    """Rank axes by what a push along them does, or poles by pilot fine-tunings."""
     opened = open_study(study)
+    if (dose or axis) and method == "first-order":
+        raise InputError("--dose and --axis belong to --method dose or pass@k: add it")
+    if layers:
+        table = opened.proxy_layers(n=examples)
+        beyond = table[table["utility"].abs() > table["null_high"]]
+        show(beyond.sort_values("utility", key=lambda u: -u.abs()).dropna(axis=1), most=20)
+        say(f"{len(beyond)} of {len(table)} axes go beyond as many random directions")
+        return
     name = opened.basis_name(basis)
     if pilot:
         table = opened.pilot(name, [_pole(text) for text in pilot], budget)
         show(table.drop(columns=["axis", "sign"]))
         say(f"as many rows at random gain {table.attrs['random_gain']:.4f} nats per token")
         return
-    table = opened.proxy(name, n=examples)
+    options: dict[str, Any] = {"doses": dose} if dose else {}
+    table = opened.proxy(name, n=examples, method=method, axes=axis, **options)  # type: ignore[arg-type]
     show(table.sort_values("utility", key=lambda u: -u.abs()).dropna(axis=1))
 
 
@@ -229,14 +251,37 @@ def _pole(text: str) -> tuple[int, int]:
 @app.command()
 def steer(
     study: StudyPath,
-    prompt: Annotated[str, typer.Argument(help="What to ask the model.")],
-    axis: Annotated[int, typer.Option(help="Axis to push along.")],
+    prompt: Annotated[str | None, typer.Argument(help="What to ask the model.")] = None,
+    axis: Annotated[int, typer.Option(help="Axis to push along.")] = 0,
     dose: Annotated[float, typer.Option(help="Standard deviations.")] = 3.0,
     basis: BasisName = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Measure many doses: what they do, and the safe band.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the vector: FILE.gguf (llama.cpp), .pt (lm-eval), .safetensors."),
+    ] = None,
 ) -> None:
-    """Generate with and without a push along an axis."""
+    """Push along an axis: one prompt with and without, many doses, or a vector for an engine."""
+    from ..steering.safe_band import safe_band
+
+    if prompt is None and not grid and export is None:
+        raise InputError("steer: give a PROMPT, --grid or --export FILE")
     opened = open_study(study)
     name = opened.basis_name(basis)
-    table = opened.steer([prompt], name, axis, dose, max_new_tokens, progress=True)
-    say(f"unsteered: {table['unsteered'][0]}\n\nsteered {dose:+g}: {table['steered'][0]}")
+    if export is not None:
+        kinds = {".gguf": "gguf", ".pt": "lm-eval", ".safetensors": "safetensors"}
+        if export.suffix not in kinds:
+            raise InputError(f"--export {export}: expected a name in {', '.join(kinds)}")
+        opened.vector(name, axis, dose).export(export, kinds[export.suffix])  # type: ignore[arg-type]
+        say(f"{export}: axis {axis} of {name}, dose {dose:+g}")
+    if grid:
+        table = opened.dose_response(name, axis)
+        show(table.drop(columns=["texts"]))
+        low, high = safe_band(table)
+        say(f"doses from {low:+g} to {high:+g} keep the text whole")
+    if prompt is not None:
+        table = opened.steer([prompt], name, axis, dose, max_new_tokens, progress=True)
+        say(f"unsteered: {table['unsteered'][0]}\n\nsteered {dose:+g}: {table['steered'][0]}")

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..activations.gradients import Gradients
-from ..activations.rows import Activations
 from ..bases.active_subspace import ActiveSubspaceBasis
 from ..bases.basis import Basis, load_basis
 from ..bases.layers import LEAST_IN_CATEGORY, compare_layers
