@@ -137,3 +137,14 @@ def test_a_study_s_vector_is_refused_by_another_model(study, tmp_path):
     other = mn.load_model(str(save_tiny_model(tmp_path / "other", layers=5)), dtype="float32")
     with pytest.raises(mn.InputError, match="another model"):
         study.vector("pca-1", 0, 1.0).apply(other)
+
+
+def test_the_best_doses_are_kept_with_the_measurements(study, monkeypatch):
+    options = {"top": 2, "n": 12, "doses": (0.5, 2.0), "progress": False}
+    table = study.best_doses("pca-1", **options)
+    assert len(table) == 2
+    assert (table["dose"].abs() <= 2).all()
+    assert (study.path / "results" / "doses-pca-1.jsonl").stat().st_size > 0
+    monkeypatch.setattr(of_study, "verify_best", None)
+    again = mn.Study.open(study.path).best_doses("pca-1", **options)
+    pd.testing.assert_frame_equal(again, table)

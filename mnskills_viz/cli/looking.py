@@ -275,7 +275,8 @@ def steer(
         kinds = {".gguf": "gguf", ".pt": "lm-eval", ".safetensors": "safetensors"}
         if export.suffix not in kinds:
             raise InputError(f"--export {export}: expected a name in {', '.join(kinds)}")
-        opened.vector(name, axis, dose).export(export, kinds[export.suffix])  # type: ignore[arg-type]
+        model = opened.model if export.suffix == ".pt" else None  # where its blocks are
+        opened.vector(name, axis, dose).export(export, kinds[export.suffix], model)  # type: ignore[arg-type]
         say(f"{export}: axis {axis} of {name}, dose {dose:+g}")
     if grid:
         table = opened.dose_response(name, axis)

@@ -13,6 +13,7 @@ from ..corpus import Prompt
 from ..files import read_json, write_bytes, write_json
 from ..generation import generate
 from ..steering.concat import concat_vector
+from ..steering.doses import verify_best
 from ..steering.proxy import first_order, fitted_layer, proxy, share_of_gradient
 from ..steering.response import DOSES, NEUTRAL, Response, Trial, dose_grid, respond, response_table
 from ..steering.vector import SteeringVector
@@ -24,9 +25,6 @@ Method = Literal["first-order", "dose", "pass@k"]
 
 KINDS: dict[str, str] = {"first-order": "proxy", "dose": "doses", "pass@k": "sampled"}
 """Under which name the table of each method is kept."""
-
-STORES = {"dose": ".jsonl", "pass@k": ""}
-"""What is measured is kept in a file, samples in a folder."""
 
 CALIBRATION_TEXTS = 16
 RESPONSE_PROMPTS = 16
@@ -84,12 +82,52 @@ class StudySteering(StudyBases):
                 doses=doses,
                 axes=axes,
                 seed=seed,
-                store=self.path / "results" / (f"{kind}-{basis}" + STORES[method]),
+                store=(
+                    self._measurements(basis)
+                    if method == "dose"
+                    else self.path / "results" / f"{kind}-{basis}"
+                ),
                 progress=progress,
                 **options,
             )
 
         return self._result(kind, basis, measure, asked)
+
+    def best_doses(
+        self,
+        basis: str,
+        top: int = 8,
+        n: int = PROXY_EXAMPLES,
+        seed: int = 0,
+        progress: bool = True,
+        *,
+        doses: Sequence[float] = (0.5, 2.0),
+    ) -> pd.DataFrame:
+        """The best dose of the best axes: chosen on half of `n` probe examples, tried on the rest.
+
+        See `mnskills_viz.steering.doses.verify_best`. Kept in ``results/best-BASIS.parquet``.
+        """
+        fitted = self.basis(basis)
+        sizes = [float(dose) for dose in doses]
+
+        def verify() -> pd.DataFrame:
+            return verify_best(
+                self.model,
+                fitted,
+                self._gradient_examples(n, "probe"),
+                top=top,
+                doses=sizes,
+                seed=seed,
+                store=self._measurements(basis),
+                progress=progress,
+            )
+
+        asked = {"top": top, "n": n, "seed": seed, "doses": sizes}
+        return self._result("best", basis, verify, asked)
+
+    def _measurements(self, basis: str) -> Path:
+        """Where the effect of each vector is kept as soon as it is measured."""
+        return self.path / "results" / f"doses-{basis}.jsonl"
 
     def proxy_layers(
         self, n_axes: int = 32, n: int = PROXY_EXAMPLES, seed: int = 0, progress: bool = True
