@@ -148,3 +148,100 @@ def test_the_best_doses_are_kept_with_the_measurements(study, monkeypatch):
     monkeypatch.setattr(of_study, "verify_best", None)
     again = mn.Study.open(study.path).best_doses("pca-1", **options)
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_axes_that_are_asked_for_later_are_measured_alone_and_kept_beside(study, monkeypatch):
+    options = {"method": "dose", "progress": False}
+    whole = study.proxy("pca-1", 6, doses=(0.5, 2.0), axes=[0, 1, 3], **options)
+    other = mn.Study.open(study.path)
+    asked = []
+    measure = of_study.proxy
+
+    def counted(*args, **given):
+        asked.append(given["axes"])
+        return measure(*args, **given)
+
+    monkeypatch.setattr(of_study, "proxy", counted)
+    again = other.proxy("pca-1", 6, doses=[2.0, 0.5], axes=np.array([3, 1]), **options)
+    assert asked == []
+    both = whole[whole["axis"].isin([1, 3])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(again, both)
+    other.proxy("pca-1", 6, doses=(0.5, 2.0), axes=(1, 5), **options)
+    assert asked == [[5]]
+    assert sorted(other.results("doses", "pca-1")["axis"].unique()) == [0, 1, 3, 5]
+
+
+def test_a_basis_may_be_called_layers(study):
+    study.fit("pca", layer=2, n_axes=3, name="layers")
+    of_basis = study.proxy("layers", n=8, progress=False)
+    study.proxy_layers(n_axes=2, n=8, progress=False)
+    pd.testing.assert_frame_equal(study.results("proxy", "layers"), of_basis)
+
+
+def test_prompts_of_before_are_still_known(study, monkeypatch):
+    options = {"max_new_tokens": NEW_TOKENS, "progress": False}
+    first = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
+    study.dose_response("pca-1", 0, [1.0], ["Why?"], **options)
+    monkeypatch.setattr(of_study, "respond", None)
+    again = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
+    pd.testing.assert_frame_equal(again, first)
+
+
+def test_a_damaged_response_is_measured_again(study):
+    options = {"max_new_tokens": NEW_TOKENS, "progress": False}
+    first = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
+    files = sorted((study.path / "results" / "responses-pca-1").iterdir())
+    assert len(files) == 2
+    files[0].write_text("[1]")
+    files[1].write_text('{"texts": ')
+    again = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
+    pd.testing.assert_frame_equal(again, first)
+
+
+def test_a_verifier_of_ones_own_samples_once(study, monkeypatch):
+    from mnskills_viz.evaluation import run
+
+    options = {"axes": [0], "doses": [1.0], "samples": 2, "max_new_tokens": 3, "n_random": 1}
+    table = study.proxy(
+        "pca-1",
+        4,
+        method="pass@k",
+        verifier=lambda _example, text: "a" in text,
+        progress=False,
+        **options,
+    )
+    assert table["axis"].tolist() == [0]
+    assert study.results("sampled", "pca-1") is None  # what a function says is not kept
+    monkeypatch.setattr(run, "complete", None)  # the samples are
+    again = study.proxy(
+        "pca-1", 4, method="pass@k", verifier=lambda *_: True, progress=False, **options
+    )
+    assert (again["utility"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda s: s.steer("How many?", "pca-1", 0, 1.0), "put this one in a list"),
+        (lambda s: s.steer([], "pca-1", 0, 1.0), "the list is empty"),
+        (lambda s: s.steer([3], "pca-1", 0, 1.0), "prompt 0 is neither text nor"),
+        (lambda s: s.steer(["a"], "pca-1", 0, "x"), "dose must be a finite number"),
+        (lambda s: s.steer(["a"], "pca-1", 99, 1.0), "axes 0 to 7"),
+        (lambda s: s.dose_response("pca-1", 0, prompts="How?"), "put this one in a list"),
+        (lambda s: s.proxy("pca-1", n=-3), "n must be a whole number of at least 2"),
+        (lambda s: s.proxy("pca-1", n=2.5), "n must be a whole number of at least 2"),
+        (lambda s: s.proxy("pca-1", axes=[0]), "axes= goes with"),
+        (lambda s: s.proxy("pca-1", target="reference"), "target: only method"),
+        (lambda s: s.proxy("pca-1", method="dose", axes=0), "axes must be a list"),
+        (lambda s: s.proxy("pca-1", method="dose", axes=[]), "axes must be a list"),
+        (lambda s: s.proxy("pca-1", method="dose", axes=[99]), "axes 0 to 7"),
+        (lambda s: s.proxy("pca-1", method="dose", doses=[-1]), "doses must be"),
+        (lambda s: s.proxy("pca-1", method="dose", doses=0.5), "doses must be"),
+        (lambda s: s.proxy("pca-1", method="guess", doses=[1]), "method must be"),
+        (lambda s: s.vector("pca-1", 0, float("nan")), "dose must be a finite number"),
+    ],
+)
+def test_bad_input_is_one_line(study, call, said):
+    with pytest.raises(mn.InputError, match=said) as raised:
+        call(study)
+    assert "\n" not in str(raised.value)

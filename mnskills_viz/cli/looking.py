@@ -225,10 +225,17 @@ def proxy(
     if (dose or axis) and method == "first-order":
         raise InputError("--dose and --axis belong to --method dose or pass@k: add it")
     if layers:
+        if method != "first-order" or pilot or basis:
+            raise InputError("--layers fits axes of its own, first order: give nothing beside")
         table = opened.proxy_layers(n=examples)
         beyond = table[table["utility"].abs() > table["null_high"]]
         show(beyond.sort_values("utility", key=lambda u: -u.abs()).dropna(axis=1), most=20)
-        say(f"{len(beyond)} of {len(table)} axes go beyond as many random directions")
+        n_layers = table["layer"].nunique()
+        say(
+            f"{len(beyond)} of {len(table)} axes, in {beyond['layer'].nunique()} of {n_layers} "
+            "layers, go beyond the best of as many random directions; by chance one layer in 20 "
+            "would have such an axis"
+        )
         return
     name = opened.basis_name(basis)
     if pilot:
@@ -275,11 +282,11 @@ def steer(
         kinds = {".gguf": "gguf", ".pt": "lm-eval", ".safetensors": "safetensors"}
         if export.suffix not in kinds:
             raise InputError(f"--export {export}: expected a name in {', '.join(kinds)}")
-        model = opened.model if export.suffix == ".pt" else None  # where its blocks are
-        opened.vector(name, axis, dose).export(export, kinds[export.suffix], model)  # type: ignore[arg-type]
+        kind: Any = kinds[export.suffix]
+        opened.vector(name, axis, dose).export(export, kind, opened.model)
         say(f"{export}: axis {axis} of {name}, dose {dose:+g}")
     if grid:
-        table = opened.dose_response(name, axis)
+        table = opened.dose_response(name, axis, max_new_tokens=max_new_tokens)
         show(table.drop(columns=["texts"]))
         low, high = safe_band(table)
         say(f"doses from {low:+g} to {high:+g} keep the text whole")

@@ -14,6 +14,7 @@ from ..activations.store import has_left_over, is_there
 from ..activations.tokens import Counted
 from ..corpus import Corpus
 from ..corpus.splits import hash_of_id
+from ..errors import InputError
 from .folder import Split, StudyFolder
 
 PROXY_EXAMPLES = 64
@@ -142,6 +143,8 @@ class StudyRows(StudyFolder):
         return found
 
     def _gradient_examples(self, n: int, split: Split) -> Corpus:
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+            raise InputError(f"n must be a whole number of at least 2 examples, not {n!r}")
         rows = self._rows_of(split)
         return self.corpus.take(
             sorted(rows, key=lambda row: hash_of_id(self.corpus[int(row)].id))[:n]

@@ -1,6 +1,6 @@
 """Axes of a study tried on the model: proxy, doses, steering."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,22 +10,36 @@ from tqdm.auto import tqdm
 from ..bases.basis import Basis
 from ..bases.pca import PCABasis
 from ..corpus import Prompt
+from ..errors import InputError
 from ..files import read_json, write_bytes, write_json
 from ..generation import generate
 from ..steering.concat import concat_vector
+from ..steering.divergence import require_list
 from ..steering.doses import verify_best
-from ..steering.proxy import first_order, fitted_layer, proxy, share_of_gradient
-from ..steering.response import DOSES, NEUTRAL, Response, Trial, dose_grid, respond, response_table
+from ..steering.proxy import (
+    first_order,
+    fitted_layer,
+    proxy,
+    require_doses,
+    share_of_gradient,
+)
+from ..steering.response import (
+    DOSES,
+    NEUTRAL,
+    Response,
+    Trial,
+    dose_grid,
+    respond,
+    response_table,
+)
 from ..steering.vector import SteeringVector
 from .bases import StudyBases
-from .kept import as_parquet, as_text, key_of, read_table
+from .kept import as_json, as_parquet, as_text, key_of, read_table
 from .rows import PROXY_EXAMPLES, Layer
 
 Method = Literal["first-order", "dose", "pass@k"]
 
-KINDS: dict[str, str] = {"first-order": "proxy", "dose": "doses", "pass@k": "sampled"}
-"""Under which name the table of each method is kept."""
-
+DOSES_TRIED = (0.5, 2.0)
 CALIBRATION_TEXTS = 16
 RESPONSE_PROMPTS = 16
 
@@ -41,14 +55,16 @@ class StudySteering(StudyBases):
         progress: bool = True,
         *,
         method: Method = "first-order",
-        doses: Sequence[float] = (0.5, 2.0),
+        doses: Sequence[float] = DOSES_TRIED,
         axes: Sequence[int] | None = None,
+        samples: int = 8,
         **options: Any,
     ) -> pd.DataFrame:
-        """Utility of every axis, measured on `n` probe examples; see `mnskills_viz.proxy`.
+        """Utility of axes, measured on `n` probe examples; see `mnskills_viz.proxy`.
 
         Kept under ``results``: ``proxy-BASIS`` (first order), ``doses-BASIS``, ``sampled-BASIS``
-        (pass@k). What was stopped goes on.
+        (pass@k; not with a verifier of one's own). What was measured before is not measured
+        again, and what was stopped goes on.
 
         Parameters
         ----------
@@ -58,40 +74,77 @@ class StudySteering(StudyBases):
         doses : sequence of float
             For ``"dose"`` and ``"pass@k"``.
         axes : sequence of int, optional
-            Which to measure; default all. The first order is known of all.
+            Which to measure, default all; the first order is of all.
+        samples : int
+            Answers to each example, for ``"pass@k"``.
         **options
-            Of the sampling, for ``"pass@k"``.
+            ``k temperature max_new_tokens verifier n_random``, for ``"pass@k"``.
         """
-        fitted = self.basis(basis)
+        fitted, examples = self.basis(basis), self._gradient_examples(n, "probe")
+        if method != "pass@k" and options:
+            raise InputError(f'{", ".join(options)}: only method="pass@k" samples answers')
         if method == "first-order":
+            if axes is not None:
+                raise InputError('axes= goes with method="dose" or "pass@k"; leave it out')
 
             def compute() -> pd.DataFrame:
                 found = self.gradients(n, progress)
                 return first_order(found, {fitted_layer(fitted, None): fitted}, seed)
 
             return self._result("proxy", basis, compute, {"n": n, "seed": seed})
-        asked = {"n": n, "seed": seed, "doses": [float(d) for d in doses], "axes": axes} | options
-        kind = KINDS.get(method, method)
+        sizes = _doses(doses)
+        wanted = list(range(fitted.n_axes_)) if axes is None else _axes(fitted, axes)
+        made_by: dict[str, Any] = {"n": n, "seed": seed}
+        store = self._measurements(basis)
+        if method == "pass@k":
+            options |= {"n": samples}
+            made_by |= {"samples": samples} | options
+            told = {name: made_by[name] for name in made_by if name not in ("k", "verifier")}
+            key = key_of(as_json([fitted.fingerprint, told]))
+            store = self.path / "results" / f"sampled-{basis}-{key}"
 
-        def measure() -> pd.DataFrame:
+        def measure(missing: list[int]) -> pd.DataFrame:
             return proxy(
                 self.model,
                 fitted,
-                self._gradient_examples(n, "probe"),
+                examples,
                 method=method,
-                doses=doses,
-                axes=axes,
+                doses=sizes,
+                axes=missing,
                 seed=seed,
-                store=(
-                    self._measurements(basis)
-                    if method == "dose"
-                    else self.path / "results" / f"{kind}-{basis}"
-                ),
+                store=store,
                 progress=progress,
                 **options,
             )
 
-        return self._result(kind, basis, measure, asked)
+        if not isinstance(options.get("verifier", ""), str):
+            return measure(wanted)
+        kind = "doses" if method == "dose" else "sampled"
+        return self._measured(kind, basis, wanted, sizes, made_by, measure)
+
+    def _measured(
+        self,
+        kind: str,
+        basis: str,
+        axes: list[int],
+        doses: list[float],
+        made_by: dict[str, Any],
+        measure: Callable[[list[int]], pd.DataFrame],
+    ) -> pd.DataFrame:
+        """Rows of axes and doses; those that are not kept yet are measured, and kept beside."""
+        kept = self.results(kind, basis)
+        if kept is None or kept.attrs.get("options") != as_json(made_by):
+            kept = pd.DataFrame({"axis": [], "dose": []})
+        there = set(zip(kept["axis"], kept["dose"], strict=True))
+        if missing := [a for a in axes if not there.issuperset((a, dose) for dose in doses)]:
+            new = measure(missing)
+            kept = pd.concat([kept, new]) if len(kept) else new
+            kept = kept.drop_duplicates(["axis", "dose"])
+            kept = kept.sort_values(["axis", "dose"], ignore_index=True)
+            kept.attrs["options"] = as_json(made_by)
+            self._write_result(kind, basis, kept)
+        asked = kept[kept["axis"].isin(axes) & kept["dose"].isin(doses)]
+        return asked.reset_index(drop=True)
 
     def best_doses(
         self,
@@ -101,14 +154,14 @@ class StudySteering(StudyBases):
         seed: int = 0,
         progress: bool = True,
         *,
-        doses: Sequence[float] = (0.5, 2.0),
+        doses: Sequence[float] = DOSES_TRIED,
     ) -> pd.DataFrame:
         """The best dose of the best axes: chosen on half of `n` probe examples, tried on the rest.
 
         See `mnskills_viz.steering.doses.verify_best`. Kept in ``results/best-BASIS.parquet``.
         """
         fitted = self.basis(basis)
-        sizes = [float(dose) for dose in doses]
+        sizes = _doses(doses)
 
         def verify() -> pd.DataFrame:
             return verify_best(
@@ -139,9 +192,9 @@ class StudySteering(StudyBases):
         DataFrame
             As `mnskills_viz.proxy` gives it, all layers below each other; ``attrs["share"]``
             holds ``layer share random`` of `share_of_gradient`. Kept in
-            ``results/proxy-layers.parquet``.
+            ``results/layers-proxy.parquet``.
         """
-        file = self.path / "results" / "proxy-layers.parquet"
+        file = self.path / "results" / "layers-proxy.parquet"
         rows = self.activations.source_of_all
         key = key_of([rows, self._gradient_examples(n, "probe").hash, n_axes, seed])
         there = read_table(file)
@@ -206,23 +259,20 @@ class StudySteering(StudyBases):
         SteeringVector.require_axis(fitted, axis, 0.0)
         if prompts is None:
             prompts = [e.prompt for e in self._gradient_examples(RESPONSE_PROMPTS, "probe")]
-        made_by = {
-            "basis": fitted.fingerprint,
-            "prompts": key_of(list(prompts)),
-            "neutral": key_of(NEUTRAL),
-            "max_new_tokens": max_new_tokens,
-        }
-        file = self.path / "results" / f"response-{basis}-{axis}.json"
-        found = _read_responses(file, made_by)
-        wanted = dose_grid(doses)
-        if missing := [dose for dose in wanted if dose not in found]:
+        _require_prompts(prompts)
+        texts = [as_json(prompt) for prompt in prompts]
+        key = key_of([fitted.fingerprint, texts, NEUTRAL, max_new_tokens])
+        folder = self.path / "results" / f"responses-{basis}"
+        files = {dose: folder / f"{axis}-{key}-{dose}.json" for dose in dose_grid(doses)}
+        found = {dose: response for dose in files if (response := _read_response(files[dose]))}
+        missing = [dose for dose in files if dose not in found]
+        if missing:
             trial = Trial([self._as_chat(p) for p in prompts], max_new_tokens=max_new_tokens)
             for dose in tqdm(missing, desc="doses", unit="dose", disable=not progress):
                 vector = self.vector(basis, axis, dose)
                 found[dose] = respond(self.model, fitted, vector, trial)
-                kept = {str(at): response.as_dict() for at, response in sorted(found.items())}
-                write_json(file, {"made_by": made_by, "doses": kept})
-        return response_table({dose: found[dose] for dose in wanted}, axis)
+                write_json(files[dose], found[dose].as_dict())
+        return response_table(found, axis)
 
     def steer(
         self,
@@ -242,6 +292,8 @@ class StudySteering(StudyBases):
             a hash of the prompt. All runs are kept in ``results/steering-BASIS.parquet``, and
             what is there is not generated again.
         """
+        SteeringVector.require_axis(self.basis(basis), axis, dose)
+        _require_prompts(prompts)
         run = {"axis": axis, "dose": float(dose), "max_new_tokens": max_new_tokens}
         asked = pd.DataFrame(
             [run | {"key": key_of(prompt), "prompt": as_text(prompt)} for prompt in prompts]
@@ -272,9 +324,32 @@ class StudySteering(StudyBases):
         return prompt
 
 
-def _read_responses(file: Path, made_by: dict[str, Any]) -> dict[float, Response]:
-    """Doses that were measured with these prompts on this basis."""
-    there = read_json(file) if file.exists() else {}
-    if there.get("made_by") != made_by:
-        return {}
-    return {float(dose): Response.from_dict(found) for dose, found in there["doses"].items()}
+def _read_response(file: Path) -> Response | None:
+    """A dose that was measured; None if it was not, or its file is damaged: it is made anew."""
+    try:
+        return Response.from_dict(read_json(file)) if file.exists() else None
+    except (InputError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _require_prompts(prompts: Sequence[Prompt]) -> None:
+    require_list(prompts, "prompts")
+    for number, prompt in enumerate(prompts):
+        if not isinstance(prompt, str | list):
+            raise InputError(f"prompt {number} is neither text nor a list of messages: {prompt!r}")
+
+
+def _doses(doses: Sequence[float]) -> list[float]:
+    """Doses above 0, ascending, each once."""
+    require_doses(doses)
+    return sorted({float(dose) for dose in doses})
+
+
+def _axes(basis: Basis, axes: Sequence[int]) -> list[int]:
+    """Axes of a basis, ascending, each once."""
+    wanted = list(axes) if isinstance(axes, Iterable) else []
+    if not wanted:
+        raise InputError(f"axes must be a list of numbers of axes, such as [0, 3], not {axes!r}")
+    for axis in wanted:
+        SteeringVector.require_axis(basis, axis, 0.0)
+    return sorted({int(axis) for axis in wanted})
