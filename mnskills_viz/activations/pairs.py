@@ -180,18 +180,28 @@ def values_of(model: "TransformersModel", rows: Sequence[PairRow]) -> "torch.Ten
     return torch.stack([part.sum() for part in parts])
 
 
-def logprobs(model: "TransformersModel", rows: Sequence[PairRow]) -> "torch.Tensor":
-    """Log-probabilities of all scored tokens, row after row [n_scored] float32."""
+def logprobs(
+    model: "TransformersModel", rows: Sequence[PairRow], beginning: "Beginning | None" = None
+) -> "torch.Tensor":
+    """Log-probabilities of all scored tokens, row after row [n_scored] float32.
+
+    With a `beginning` the rows are read from there on.
+    """
     import torch
 
     module = torch_module(model)
+    start = beginning.n_tokens if beginning is not None else 0
+    given = inputs(model, rows, start)
     wanted = _Wanted(
         torch.from_numpy(_row_of(rows)).to(module.device),
-        torch.from_numpy(np.concatenate([row.at for row in rows])).to(module.device),
-        (len(rows), max(map(len, rows))),
+        torch.from_numpy(np.concatenate([row.at for row in rows]) - start).to(module.device),
+        tuple(given["input_ids"].shape),
     )
+    memory: dict[str, Any] = {"use_cache": False}
+    if beginning is not None:
+        memory = {"use_cache": True, "past_key_values": beginning.cache}
     with wanted.alone_reach(module.get_output_embeddings()):
-        logits = module(**inputs(model, rows), use_cache=False).logits
+        logits = module(**given, **memory).logits
     scored = torch.from_numpy(np.concatenate([row.scored for row in rows])).to(logits.device)
     parts = torch.split(wanted.of(logits), TOKENS_AT_ONCE), torch.split(scored, TOKENS_AT_ONCE)
     return torch.cat([_picked(some.float(), tokens) for some, tokens in zip(*parts, strict=True)])
@@ -207,13 +217,15 @@ def _row_of(rows: Sequence[PairRow]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(rows)), [len(row.at) for row in rows])
 
 
-def inputs(model: "TransformersModel", rows: Sequence[PairRow]) -> dict[str, "torch.Tensor"]:
-    """What the model is given, padded on the right, where no token sees it."""
+def inputs(
+    model: "TransformersModel", rows: Sequence[PairRow], start: int = 0
+) -> dict[str, "torch.Tensor"]:
+    """What the model is given from `start` on, padded on the right, where no token sees it."""
     import torch
 
     module = torch_module(model)
     ids = torch.from_numpy(padded([row.ids for row in rows])).to(module.device)
-    if not any(row.is_pair for row in rows):
+    if not start and not any(row.is_pair for row in rows):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     places = torch.arange(ids.shape[1], device=module.device)
     hidden = (places[:, None] < places)[None].repeat(len(rows), 1, 1)
@@ -222,7 +234,62 @@ def inputs(model: "TransformersModel", rows: Sequence[PairRow]) -> dict[str, "to
     additive = torch.zeros(hidden.shape, dtype=module.dtype, device=module.device)
     additive.masked_fill_(hidden, torch.finfo(module.dtype).min)
     positions = torch.from_numpy(padded([row.positions for row in rows])).to(module.device)
-    return {"input_ids": ids, "attention_mask": additive[:, None], "position_ids": positions}
+    return {
+        "input_ids": ids[:, start:],
+        "attention_mask": additive[:, None, start:],
+        "position_ids": positions[:, start:],
+    }
+
+
+class Beginning:
+    """Tokens that all rows of a batch begin with, such as a system prompt: read once for all.
+
+    Only where no gradient is wanted: that of these tokens would be a sum over the rows.
+
+    Attributes
+    ----------
+    n_tokens : int
+    cache : transformers.DynamicCache
+        Their keys and values, once they are read; those of bypassed blocks are missing.
+    """
+
+    def __init__(self, rows: Sequence[PairRow], n_tokens: int) -> None:
+        from transformers import DynamicCache
+
+        self.n_tokens = n_tokens
+        self.cache = DynamicCache()
+        self._ids = rows[0].ids[:n_tokens]
+        self._n_rows = len(rows)
+
+    def read(self, model: "TransformersModel") -> None:
+        """Read the tokens, alone in a row."""
+        import torch
+
+        module = torch_module(model)
+        ids = torch.from_numpy(self._ids).to(module.device)[None]
+        none = torch.zeros(0, dtype=torch.long, device=module.device)
+        with _Wanted(none, none, tuple(ids.shape)).alone_reach(module.get_output_embeddings()):
+            module(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                use_cache=True,
+                past_key_values=self.cache,
+            )
+
+    def spread(self) -> None:
+        """Give every row of the batch what was read."""
+        self.cache.batch_repeat_interleave(self._n_rows)
+
+
+def n_in_common(model: "TransformersModel", rows: Sequence[PairRow]) -> int:
+    """How many tokens all rows begin with, before any that is scored; 0 for rows too long."""
+    longest = max(map(len, rows))
+    if len(rows) < 2 or not reads_pairs(model) or longest > _longest_pair(model):
+        return 0
+    limit = min(int(row.at.min(initial=len(row))) for row in rows)
+    starts = np.stack([row.ids[:limit] for row in rows])
+    differ = np.flatnonzero((starts != starts[0]).any(axis=0))
+    return int(differ[0]) if len(differ) else limit
 
 
 class _Wanted:
@@ -231,7 +298,7 @@ class _Wanted:
     What the model does to logits afterwards, such as a soft cap, is its own.
     """
 
-    def __init__(self, rows: "torch.Tensor", at: "torch.Tensor", shape: tuple[int, int]) -> None:
+    def __init__(self, rows: "torch.Tensor", at: "torch.Tensor", shape: tuple[int, ...]) -> None:
         self._rows, self._at, self._shape = rows, at, shape
         self._is_gathered = False
 
@@ -290,10 +357,10 @@ def _tried(model: "TransformersModel") -> bool:
             raise
         return False
     spread = float(expected.std())
-    return bool((found - expected).abs().max() <= _tolerance(model) * spread)
+    return bool((found - expected).abs().max() <= tolerance(model) * spread)
 
 
-def _tolerance(model: "TransformersModel") -> float:
+def tolerance(model: "TransformersModel") -> float:
     """Rounding, in units of how tokens differ: a tail that is seen changes far more."""
     import torch
 

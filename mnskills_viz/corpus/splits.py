@@ -1,4 +1,4 @@
-"""Part a corpus into a pool to select from and a probe set to measure on."""
+"""Part a corpus: a pool and a probe set, a half to choose on and one to report on."""
 
 import hashlib
 from dataclasses import replace
@@ -50,6 +50,23 @@ def with_splits(corpus: Corpus, probe: Corpus | None = None) -> tuple[Corpus, st
         )
     marked = (replace(e, meta=e.meta | {"split": "probe" if e.id in ids else "pool"}) for e in rows)
     return Corpus(marked, corpus.name), rule
+
+
+def halves(corpus: Corpus) -> tuple[Corpus, Corpus]:
+    """One half to choose on and one to report on, by a hash of the ids, each in corpus order.
+
+    Raises
+    ------
+    InputError
+        Fewer than four examples.
+    """
+    if len(corpus) < 4:
+        raise InputError(
+            f"{len(corpus)} examples cannot be parted into two halves of two or more; give more"
+        )
+    order = sorted(range(len(corpus)), key=lambda i: hash_of_id(corpus[i].id))
+    middle = len(order) // 2
+    return corpus.take(sorted(order[:middle])), corpus.take(sorted(order[middle:]))
 
 
 def hash_of_id(name: str) -> str:

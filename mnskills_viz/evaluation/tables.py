@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..generation import require_numbers
 from .intervals import mean_interval
 from .pass_at_k import pass_at_k
 
@@ -45,9 +46,10 @@ def scores(
     Raises
     ------
     InputError
-        k above the number of samples, or groups with unknown ids, without any, or of a name that
-        a category has.
+        k above the number of samples, a seed that is no whole number from 0, or groups with
+        unknown ids, without any, or of a name that a category has.
     """
+    require_seed(seed)
     metrics = _metrics(samples, k)
     rows = []
     for name, members in _members(samples, groups).items():
@@ -93,6 +95,7 @@ def paired_difference(
     InputError
         Tables of different examples or with an example twice, or what `scores` refuses.
     """
+    require_seed(seed)
     for name, table in (("before", before), ("after", after)):
         if (twice := table["id"][table["id"].duplicated()]).size:
             raise InputError(
@@ -144,6 +147,11 @@ def several(k: int | Iterable[int]) -> list[int]:
         if isinstance(one, bool) or not isinstance(one, int | np.integer):
             raise InputError(f"k must be a whole number, or several, not {one!r}")
     return sorted(set(found))
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that is no whole number from 0."""
+    require_numbers(max_new_tokens=1, temperature=0.0, seed=seed)
 
 
 def _members(samples: pd.DataFrame, groups: Groups | None) -> dict[str, NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """Vectors along an axis of concatenated layers: increments from block to block, then measured."""
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,44 @@ from .vector import SteeringVector
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
+Layer = int | Literal["concat"]
+
 TOLERANCE = 0.03
 ROUNDS = 6
+TEXTS = 12
+"""So many texts are enough to measure a shift on."""
+
+
+def vector_for(
+    model: "TransformersModel",
+    basis: Basis,
+    axis: int,
+    layer: Layer,
+    dose: float,
+    corpus: Corpus,
+) -> SteeringVector:
+    """Make the vector of a dose, wherever the axis was fitted.
+
+    Of a layer: `SteeringVector.from_axis`. Of concatenated layers: `concat_vector`, measured on
+    the first texts of the corpus. There, opposite doses are not opposite vectors: blocks answer
+    to a push and to its opposite differently.
+
+    Parameters
+    ----------
+    model, basis, axis, dose
+        As `concat_vector` takes them.
+    layer : int or "concat"
+    corpus : Corpus
+        Its first 12 texts are read; none for a basis of one layer.
+
+    Raises
+    ------
+    InputError
+        What `from_axis` or `concat_vector` refuses.
+    """
+    if layer == "concat":
+        return concat_vector(model, basis, axis, dose, corpus[:TEXTS])
+    return SteeringVector.from_axis(basis, axis, layer, dose)
 
 
 def concat_vector(

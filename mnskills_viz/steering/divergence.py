@@ -1,6 +1,6 @@
 """How a model reads texts under two conditions: rows, likelihoods, next-token distributions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from ..activations.tokens import Tokens, counted
 from ..activations.trace import padded, plan_batches, pool
-from ..corpus import Prompt
-from ..errors import InputError
 from ..generation import Steering, steered
 from ..models import longest_shared, torch_module
 
@@ -107,11 +105,3 @@ def pooled(
             logprobs[batch] = found.logprobs
     order = np.argsort([i for batch in plan for i in batch])
     return np.concatenate(parts, axis=1)[:, order], logprobs
-
-
-def require_list(prompts: Sequence[Prompt], what: str) -> None:
-    """Refuse none, and one in place of a list of them."""
-    if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], Mapping)):
-        raise InputError(f"{what}: a list was expected; put this one in a list: [prompt]")
-    if not len(prompts):
-        raise InputError(f"{what}: the list is empty; give at least one")

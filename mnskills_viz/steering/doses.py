@@ -11,18 +11,18 @@ from ..activations.gradients import gradients
 from ..activations.targets import Target, targets
 from ..bases.basis import Basis
 from ..corpus import Corpus
-from ..corpus.splits import hash_of_id
+from ..corpus.splits import halves
 from ..errors import InputError
+from ..evaluation.tables import require_seed
+from .concat import Layer, vector_for
+from .inputs import positive_doses
 from .measured import measure
 from .proxy import (
-    Layer,
     first_order,
     fitting_bases,
     layers_of,
     mean_intervals,
     null_of,
-    pushed,
-    require_doses,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def dose_table(
     model, corpus, target, seed, store, progress
         As `mnskills_viz.proxy` takes them.
     bases : mapping of int or "concat" to Basis
-        Of the layers in `asked`. Vectors of ``"concat"`` are nominal: `concat.increments`.
+        Of the layers in `asked`. Vectors of ``"concat"`` are measured on some of the examples.
     asked : sequence of Trial
 
     Returns
@@ -76,7 +76,7 @@ def dose_table(
     """
     found = targets(model, corpus, target)
     vectors = [
-        pushed(bases[trial.layer], trial.axis, trial.layer, sign * trial.dose)
+        vector_for(model, bases[trial.layer], trial.axis, trial.layer, sign * trial.dose, corpus)
         for trial in asked
         for sign in (1, -1)
     ]
@@ -84,12 +84,9 @@ def dose_table(
     up, down = changes[0::2], changes[1::2]
     dose = np.array([trial.dose for trial in asked])
     utility = (up - down) / (2 * dose[:, None])
-    low, high = mean_intervals(utility.T, np.random.default_rng(seed))
+    low, high = mean_intervals(utility.T, seed)
     slopes = gradients(model, corpus, layers_of(bases), target, progress=progress)
-    nulls = {
-        layer: null_of(slopes, basis, layer, np.random.default_rng(seed))
-        for layer, basis in bases.items()
-    }
+    nulls = {layer: null_of(slopes, basis, layer, seed) for layer, basis in bases.items()}
     null = np.array([nulls[trial.layer][trial.axis] for trial in asked])
     return pd.DataFrame(
         {
@@ -181,37 +178,26 @@ def verify_best(
     Raises
     ------
     InputError
-        Fewer than 4 examples with a target, `top` below 1, or what `mnskills_viz.proxy` refuses.
+        Fewer than four examples with a target, `top` below 1, or what `mnskills_viz.proxy` refuses.
     """
     if top < 1:
         raise InputError(f"top must be at least 1, not {top}")
-    require_doses(doses)
+    sizes = positive_doses(doses)
+    require_seed(seed)
     bases = fitting_bases(model, basis, layer)
-    first, second = halves(model, corpus, target)
+    with_target = set(targets(model, corpus, target).ids)
+    first, second = halves(Corpus((e for e in corpus if e.id in with_target), corpus.name))
     slopes = gradients(model, first, layers_of(bases), target, progress=progress)
     order = first_order(slopes, bases, seed)
     order = order.reindex(order["utility"].abs().sort_values(ascending=False).index)[:top]
     chosen = list(zip(order["layer"], order["axis"], strict=True))
-    asked = [Trial(at, int(axis), float(d)) for at, axis in chosen for d in sorted(set(doses))]
+    asked = [Trial(at, int(axis), float(d)) for at, axis in chosen for d in sizes]
     table = dose_table(model, bases, first, asked, target, seed, store, progress)
     best = best_doses(table).rename(columns={"gain": "predicted"})
     best = best.sort_values("predicted", ascending=False, ignore_index=True)
     found = zip(best["layer"], best["axis"], best["dose"], strict=True)
-    vectors = [pushed(bases[at], axis, at, dose) for at, axis, dose in found]
+    vectors = [vector_for(model, bases[at], axis, at, dose, first) for at, axis, dose in found]
     gains = measure(model, targets(model, second, target), vectors, store, progress=progress)
-    low, high = mean_intervals(gains.T, np.random.default_rng(seed))
+    low, high = mean_intervals(gains.T, seed)
     best = best.assign(gain=gains.mean(axis=1), low=low, high=high)
     return best[["axis", "layer", "dose", "predicted", "gain", "low", "high", "clipped"]]
-
-
-def halves(
-    model: "TransformersModel", corpus: Corpus, target: Target = "contrast"
-) -> tuple[Corpus, Corpus]:
-    """Halves of the examples that have a target, by a hash of their ids: to choose, to verify."""
-    with_target = set(targets(model, corpus, target).ids)
-    rows = [i for i, example in enumerate(corpus) if example.id in with_target]
-    if len(rows) < 4:
-        raise InputError(f"{len(rows)} examples have a target; to choose and verify takes 4")
-    rows.sort(key=lambda i: hash_of_id(corpus[i].id))
-    middle = len(rows) // 2
-    return corpus.take(sorted(rows[:middle])), corpus.take(sorted(rows[middle:]))

@@ -7,19 +7,29 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..activations import store as stores
-from ..activations.pairs import PairRow, logprobs, pair_rows, plan_rows, random_rows, values_of
+from ..activations.pairs import (
+    Beginning,
+    PairRow,
+    logprobs,
+    n_in_common,
+    pair_rows,
+    plan_rows,
+    random_rows,
+    tolerance,
+)
 from ..activations.targets import Targets
 from ..activations.trace import is_out_of_memory
 from ..errors import InputError
 from ..models import block_modules, exclusive, identity, torch_module
-from .vector import MADE_FOR, SteeringVector
+from .fitting import MADE_FOR
+from .vector import SteeringVector
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +52,12 @@ def measure(
     """Measure what each vector does to the target of each example, applied to all real tokens.
 
     Blocks up to the lowest that is steered run once a batch, whatever the number of vectors. The
-    unsteered value comes from the same passes: a dose of 0 changes it by exactly 0.
+    unsteered value comes from the same passes: a dose of 0 changes it by exactly 0. So do tokens
+    that all texts of a batch begin with, such as a system prompt, once a vector.
+
+    Bfloat16 takes half the time of float32 and agrees in the mean, not in each example. [Embedded
+    model, layer 15, doses of 0.5: rounding adds 0.01 per example to utilities of up to 0.015 that
+    are themselves spread by more; over 64 examples they correlate 0.98 with those of float32.]
 
     Parameters
     ----------
@@ -118,7 +133,7 @@ class _Batch:
         """Measure what is missing; hidden states are kept no longer than this."""
         lowest = {name: min(v.directions) for name, v in self.missing.items() if v is not None}
         unsteered = min(lowest.values(), default=0)
-        passes = _Passes(model, self.rows)
+        passes = _Passes(model, self.rows, _way(model))
         for name in sorted(self.missing, key=lambda name: lowest.get(name, unsteered)):
             values = passes.values(lowest.get(name, unsteered), self.missing[name])
             if not np.isfinite(values).all():
@@ -151,51 +166,77 @@ class _Reached(Exception):  # noqa: N818 - no error: a pass has come as far as i
 
 
 class _Passes:
-    """Passes of a model over the same rows that begin after a block, under growing blocks."""
+    """Passes over the same rows, of which only what differs is run.
 
-    def __init__(self, model: "TransformersModel", rows: Sequence[PairRow]) -> None:
-        self._model, self._rows = model, rows
-        self._block, self._output = -1, None
+    They start after a block, whose output for these rows is known; and tokens that all rows begin
+    with are read once for all of them.
+    """
 
-    def values(self, block: int, vector: SteeringVector | None) -> NDArray[np.float64]:
-        """What rows add to their targets [n_rows], steered at no block below `block`."""
+    def __init__(self, model: "TransformersModel", rows: Sequence[PairRow], way: "_Way") -> None:
+        self._model, self._rows, self._way = model, rows, way
+        self._n_common = n_in_common(model, rows) if way.reads_beginnings else 0
+        self._block = -1
+        self._outputs: dict[str, Any] = {}
+
+    def scores(self, block: int, vector: SteeringVector | None) -> "torch.Tensor":
+        """Log-probabilities of scored tokens, steered at no block below `block`."""
         import torch
 
         steered = contextlib.nullcontext() if vector is None else vector.apply(self._model)
         with exclusive(self._model), torch.inference_mode():
-            if _resumes(self._model, block):
-                self.advance(block)
-            with self.resumed(), steered:
-                found = values_of(self._model, self._rows)
-        return found.double().cpu().numpy()
+            if self._way.resumes and block > self._block:
+                self._run(until=block)
+            with steered:
+                found: torch.Tensor = self._run()
+        return found
 
-    def advance(self, block: int) -> None:
-        """Read up to a block, and keep what it puts out."""
-        if block == self._block:
-            return
-        module = block_modules(self._model)[block]
-        forward = module.forward
+    def values(self, block: int, vector: SteeringVector | None) -> NDArray[np.float64]:
+        """What rows add to their targets [n_rows]."""
+        scores = self.scores(block, vector).double().cpu().numpy()
+        weighted = scores * np.concatenate([row.weights for row in self._rows])
+        ends = np.cumsum([len(row.weights) for row in self._rows])[:-1]
+        return np.array([part.sum() for part in np.split(weighted, ends)])
 
-        def reached(*args: Any, **kwargs: Any) -> Any:
-            raise _Reached(forward(*args, **kwargs))
-
-        with self.resumed(), _with_forward({module: reached}):
-            try:
-                logprobs(self._model, self._rows)
-            except _Reached as arrived:
-                self._block, self._output = block, arrived.output
+    def _run(self, until: int | None = None) -> Any:
+        """Scores; or, with `until`, nothing, but what this block puts out is kept."""
+        beginning = None
+        reached: dict[str, Any] = {}
+        if self._n_common:
+            beginning = Beginning(self._rows, self._n_common)
+            with self._resumed("beginning", until, reached):
+                beginning.read(self._model)
+            beginning.spread()
+        found = None
+        with self._resumed("rest", until, reached):
+            found = logprobs(self._model, self._rows, beginning)
+        if until is not None:
+            self._block, self._outputs = until, reached
+        return found
 
     @contextlib.contextmanager
-    def resumed(self) -> Iterator[None]:
-        """Let the model begin after the block that was read up to: those below do nothing.
+    def _resumed(self, part: str, until: int | None, reached: dict[str, Any]) -> Iterator[None]:
+        """Let the model begin after the block that is known, and stop after the block `until`.
 
-        All of them give what the last one gave: what the next does with it is of no account, and
-        the first that runs gets its own input. Hooks on blocks act as ever.
+        Those below do nothing: all of them give what the last one gave. What the next of them does
+        with it is of no account, and the first that runs gets its own input. Hooks act as ever.
         """
-        output = self._output
-        below = block_modules(self._model)[: self._block + 1]
-        with _with_forward(dict.fromkeys(below, lambda *_args, **_kwargs: output)):
-            yield
+        modules = block_modules(self._model)
+        output = self._outputs.get(part)
+        forwards: dict[torch.nn.Module, Any] = {
+            module: lambda *_args, **_kwargs: output for module in modules[: self._block + 1]
+        }
+        if until is not None:
+            forward = modules[until].forward
+
+            def stopping(*args: Any, **kwargs: Any) -> Any:
+                raise _Reached(forward(*args, **kwargs))
+
+            forwards[modules[until]] = stopping
+        with _with_forward(forwards):
+            try:
+                yield
+            except _Reached as arrived:
+                reached[part] = arrived.output
 
 
 @contextlib.contextmanager
@@ -214,35 +255,48 @@ def _with_forward(forwards: "Mapping[torch.nn.Module, Any]") -> Iterator[None]:
                 module.__dict__["forward"] = forward
 
 
-_RESUMES: "weakref.WeakKeyDictionary[Any, dict[int, bool]]" = weakref.WeakKeyDictionary()
+class _Way(NamedTuple):
+    """What an architecture can be spared.
 
-
-def _resumes(model: "TransformersModel", block: int) -> bool:
-    """Whether what comes after a block needs nothing but its output; tried once a block.
-
-    Not where later blocks read keys or values of earlier ones. Then all blocks are run.
+    Attributes
+    ----------
+    resumes : bool
+        Whether what comes after a block needs nothing but its output; not where later blocks read
+        keys or values of earlier ones.
+    reads_beginnings : bool
+        Whether rows can be read from a common beginning on.
     """
-    tried = _RESUMES.setdefault(torch_module(model), {})
-    if block not in tried:
-        tried[block] = _tried(model, block)
-    return tried[block]
+
+    resumes: bool
+    reads_beginnings: bool
 
 
-def _tried(model: "TransformersModel", block: int) -> bool:
-    import torch
+_WAYS: "weakref.WeakKeyDictionary[Any, _Way]" = weakref.WeakKeyDictionary()
 
-    rows = random_rows(model)
-    expected = logprobs(model, rows)
-    passes = _Passes(model, rows)
+
+def _way(model: "TransformersModel") -> _Way:
+    """The shortest way that gives the scores of whole passes, tried once a model."""
+    module = torch_module(model)
+    if module not in _WAYS:
+        with exclusive(model):
+            ways = (_Way(True, True), _Way(True, False), _Way(False, True))
+            _WAYS[module] = next((w for w in ways if _gives_the_same(model, w)), _Way(False, False))
+    return _WAYS[module]
+
+
+def _gives_the_same(model: "TransformersModel", way: _Way) -> bool:
+    rows, depth = random_rows(model), len(block_modules(model))
+    whole = _Passes(model, rows, _Way(False, False)).scores(0, None)
+    passes = _Passes(model, rows, way)
     try:
-        passes.advance(block)
-        with passes.resumed():
-            found = logprobs(model, rows)
-    except Exception as error:  # whatever an architecture raises, it cannot be parted
+        found = [passes.scores(block, None) for block in sorted({0, depth // 2, depth - 1})]
+    except Exception as error:  # whatever an architecture raises, it is no way to go
         if is_out_of_memory(error):
             raise
         return False
-    return bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-3))
+    # Other sizes of matrices round otherwise.
+    close = tolerance(model) * whole.std()
+    return all(bool((one - whole).abs().max() <= close) for one in found)
 
 
 # ------------------------------------------------------------------------------- what is known
@@ -285,6 +339,8 @@ class _Measurements:
                     stores.require_same(self.path, one["measured_with"], source)
                 else:
                     self._values[one["batch"], one["vector"]] = np.array(one["values"], float)
+            except InputError:
+                raise
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"{self.path}: line {number} is damaged; delete the file to measure again"

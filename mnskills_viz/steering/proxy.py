@@ -18,13 +18,15 @@ from ..bases.active_subspace import gradient_share
 from ..bases.basis import Basis
 from ..corpus import Corpus
 from ..errors import InputError
+from ..evaluation.tables import require_seed
+from .concat import Layer
+from .inputs import positive_doses
 from .null import null_maximum
 from .vector import SteeringVector
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-Layer = int | Literal["concat"]
 Method = Literal["first-order", "dose", "pass@k"]
 
 METHODS: tuple[Method, ...] = ("first-order", "dose", "pass@k")
@@ -96,7 +98,8 @@ def proxy(
     if options and method != "pass@k":
         raise InputError(f'{", ".join(options)}: only method="pass@k" samples answers')
     if method != "first-order":
-        require_doses(doses)
+        positive_doses(doses)
+    require_seed(seed)
     bases = fitting_bases(model, basis, layer, axes)
     if method == "pass@k":
         from .sampled import sampled_proxy
@@ -120,14 +123,6 @@ def proxy(
     found = gradients(model, probe_corpus, layers_of(bases), target, progress=progress)
     table = first_order(found, bases, seed)
     return table if axes is None else table[table["axis"].isin(axes)].reset_index(drop=True)
-
-
-def require_doses(doses: Sequence[float]) -> None:
-    """Refuse doses that are not finite numbers above 0."""
-    if not len(doses) or not all(np.isfinite(d) and d > 0 for d in doses):
-        raise InputError(
-            f"doses must be finite numbers above 0, not {list(doses)}; both signs are tried"
-        )
 
 
 def fitting_bases(
@@ -247,10 +242,9 @@ def slope_gradients(found: Gradients, basis: Basis, layer: Layer) -> NDArray[np.
 
 
 def _of_layer(found: Gradients, basis: Basis, layer: Layer, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
     values = first_order_values(found, basis, layer)
-    low, high = mean_intervals(values, rng)
-    null = null_of(found, basis, layer, rng)
+    low, high = mean_intervals(values, seed)
+    null = null_of(found, basis, layer, seed)
     return pd.DataFrame(
         {
             "axis": np.arange(basis.n_axes_),
@@ -266,25 +260,23 @@ def _of_layer(found: Gradients, basis: Basis, layer: Layer, seed: int) -> pd.Dat
     )
 
 
-def null_of(
-    found: Gradients, basis: Basis, layer: Layer, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def null_of(found: Gradients, basis: Basis, layer: Layer, seed: int) -> NDArray[np.float64]:
     """Utility that the best of as many random directions would have, of each axis's scale [k]."""
     mean = slope_gradients(found, basis, layer).mean(axis=0)
-    limit = null_maximum(mean, basis.components_, rng)
+    limit = null_maximum(mean, basis.components_, np.random.default_rng(seed))
     null: NDArray[np.float64] = limit * basis.scale_.astype(np.float64)
     return null
 
 
 def mean_intervals(
-    values: NDArray[np.float64], rng: np.random.Generator
+    values: NDArray[np.float64], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95 % percentile bootstrap intervals of the means of columns [n, k]: low [k], high [k].
 
     All columns see the same resampled examples.
     """
     n = len(values)
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     mean = values.mean(axis=0)
     # About the mean, so that equal values give exactly that, whatever the rounding.
     low, high = np.quantile(counts @ (values - mean) / n, [0.025, 0.975], axis=0)

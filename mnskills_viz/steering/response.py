@@ -21,8 +21,9 @@ from ..decoding import Sampler, decode
 from ..errors import InputError
 from ..generation import BATCH_ROWS, encode, require_numbers, steered
 from ..models import blocks
-from .divergence import Span, divergence, pooled, require_list
-from .vector import SteeringVector
+from .divergence import Span, divergence, pooled
+from .inputs import numbers, require_list
+from .vector import SteeringVector, is_whole
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -66,6 +67,11 @@ class Trial:
     temperature : float
         0 is greedy.
     seed : int
+
+    Raises
+    ------
+    InputError
+        No list of texts, an empty one, or a number that is none of these.
     """
 
     prompts: Sequence[Prompt]
@@ -74,6 +80,13 @@ class Trial:
     max_new_tokens: int = 48
     temperature: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, texts in (("prompts", self.prompts), ("neutral texts", self.neutral)):
+            require_list(texts, name)
+        if self.later is not None and not is_whole(self.later):
+            raise InputError(f"later must be the number of a block or None, not {self.later!r}")
+        require_numbers(self.max_new_tokens, self.temperature, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,7 @@ class Response:
         over all of their tokens, nats.
     moved : list of float, [n_axes]
         By how much the rows of the neutral texts move along the axes' directions at the later
-        block, in standard deviations; NaN where there is none.
+        block, in standard deviations; NaN where there is none, and of concatenated layers.
     """
 
     texts: list[str]
@@ -167,8 +180,6 @@ def respond(
     """
     layers, scales = _reading_layers(basis, layer)
     later = _later(model, vector, trial.later)
-    for name, texts in (("prompts", trial.prompts), ("neutral texts", trial.neutral)):
-        require_list(texts, name)
     neutral = encode(model, trial.neutral, max_new_tokens=0)
     prompts = encode(model, trial.prompts, trial.max_new_tokens)
     written = _write(model, vector, prompts, trial)
@@ -218,9 +229,9 @@ def _reading_layers(basis: Basis, layer: int | None) -> tuple[list[int], list[fl
     if source.get("layer") == "concat":
         return list(source["layers"]), list(source["scales"])
     fitted = source.get("layer", layer)
-    if not isinstance(fitted, int):
+    if not is_whole(fitted):
         raise InputError("the basis does not say its layer; give layer=")
-    return [fitted], [1.0]
+    return [int(fitted)], [1.0]
 
 
 def _later(model: "TransformersModel", vector: SteeringVector, later: int | None) -> int | None:
@@ -247,7 +258,6 @@ def _write(
     """Tokens that the steered model adds to each prompt, as `generate` would."""
     import torch
 
-    require_numbers(trial.max_new_tokens, trial.temperature, trial.seed)
     queue = sorted(((i, 0) for i in range(len(prompts))), key=lambda job: len(prompts[job[0]]))
     sampler = Sampler(trial.temperature, trial.seed)
     encoded = dict(enumerate(prompts))
@@ -299,8 +309,12 @@ def _moved(
     texts: list[list[int]],
     later: int | None,
 ) -> NDArray[np.float64]:
-    """Mean change of the rows of texts at a later block, along the axes, [n_axes]."""
-    if later is None or basis.components_.shape[1] != len(next(iter(vector.directions.values()))):
+    """Mean change of the rows of texts at a later block, along the axes, [n_axes].
+
+    NaN where no block is later, and of concatenated layers: those directions, in rows that are
+    divided by each layer's scale, are not directions of any one block.
+    """
+    if later is None or (basis.source_ or {}).get("layer") == "concat":
         return np.full(basis.n_axes_, np.nan)
     rows = [_answered([], ids) for ids in texts]
     before, _ = pooled(model, rows, [later])
@@ -398,13 +412,7 @@ def dose_grid(doses: Sequence[float]) -> list[float]:
     InputError
         None, or some that are no finite numbers.
     """
-    try:
-        found = np.asarray(doses, dtype=np.float64).ravel()
-    except (TypeError, ValueError):
-        found = np.array([np.nan])
-    if not len(found) or not np.isfinite(found).all():
-        raise InputError(f"doses must be finite numbers, at least one, not {doses!r:.60}")
-    return sorted({0.0, *(found + 0.0).tolist()})  # -0.0 is 0
+    return sorted({0.0, *numbers(doses, "doses must be finite numbers")})
 
 
 def response_table(responses: Mapping[float, Response], axis: int) -> pd.DataFrame:
@@ -433,7 +441,8 @@ def response_table(responses: Mapping[float, Response], axis: int) -> pd.DataFra
         - ``kl``: KL(unsteered || steered) on neutral texts, nats per token.
         - ``carried``: how much of the dose is found on the axis's direction at a later block, on
           neutral texts (1: all of it); ``carried_leakage``: root mean square over the other axes,
-          per unit of dose. NaN at dose 0 and where no block is later.
+          per unit of dose. NaN at dose 0, where no block is later, and for axes of
+          concatenated layers, whose directions are those of no one block.
         - ``texts``: list of the completions.
 
     Raises

@@ -23,16 +23,16 @@ from ..evaluation.run import graded, require_k
 from ..evaluation.tables import scores
 from ..evaluation.verifiers import Verifier
 from ..generation import require_numbers
-from .vector import SteeringVector
+from .concat import Layer, vector_for
+from .inputs import numbers
+from .proxy import pushed
+from .vector import SteeringVector, is_whole
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-Layer = int | Literal["concat"]
 Axes = Sequence[int] | Mapping[Layer, Sequence[int]] | None
 """Axes to try: of every basis, or layer by layer; None for all."""
-
-EXAMPLES_TO_SCALE_ON = 12  # a vector along concatenated layers is rescaled until it does its dose
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,9 @@ class Sampling:
     max_new_tokens: int = 256
     verifier: Verifier = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_numbers(self.max_new_tokens, self.temperature, self.seed, self.n)
 
     def passes(
         self,
@@ -114,7 +117,8 @@ def sampled_proxy(
     n, temperature, max_new_tokens, verifier
         As in `mnskills_viz.evaluate`.
     n_random : int
-        Random directions a layer and dose, of the norm of the median axis's vector.
+        Random directions a layer and dose, of the norm of the median vector of all axes of the
+        basis, whichever are asked for: more axes later leave the null as it is.
     seed : int
     store : path, optional
         A folder: every arm is kept in one of its own, and a second call goes on where the first
@@ -133,8 +137,8 @@ def sampled_proxy(
     Raises
     ------
     InputError
-        No basis, unknown axes or layers, doses that are not above 0, k above n, or what
-        `evaluate` refuses.
+        No basis, unknown axes or layers, axes of a layer that has no basis, doses that are not
+        above 0, several k or one above n, or what `evaluate` refuses.
 
     Notes
     -----
@@ -143,8 +147,10 @@ def sampled_proxy(
     axes nearly always. It tells what is not worth a second look, and does not show that an axis
     is special; the first-order null does that.
     """
-    (k,) = require_k(k, n)
     sampling = Sampling(n, temperature, max_new_tokens, verifier, seed)
+    if not is_whole(k):
+        raise InputError(f"k must be one whole number, not {k!r:.60}; sampled_arms takes several")
+    require_k(k, n)
     pushes = _pushes(model, bases, corpus, doses, axes, n_random, seed)
     samples = _sampled(model, [UNSTEERED, *_both_ways(pushes)], corpus, sampling, store, progress)
     chances = {
@@ -193,7 +199,7 @@ def sampled_arms(
     ----------
     k : int or iterable of int
     temperatures : sequence of float
-        Further temperatures, unsteered.
+        Further temperatures, unsteered; may be empty.
     **others
         As in `sampled_proxy`.
 
@@ -210,14 +216,13 @@ def sampled_arms(
     InputError
         As `sampled_proxy`.
     """
-    wanted = require_k(k, n)
     sampling = Sampling(n, temperature, max_new_tokens, verifier, seed)
-    for other in temperatures:
-        require_numbers(max_new_tokens, other, seed, n)
+    wanted = require_k(k, n)
+    if not wanted:
+        raise InputError("k must be a whole number, or several, at least one")
+    others = _temperatures(temperatures)
     pushes = _pushes(model, bases, corpus, doses, axes, n_random, seed)
-    sweep = [
-        Arm(f"temperature-{float(t)}", "temperature", temperature=float(t)) for t in temperatures
-    ]
+    sweep = [Arm(f"temperature-{t}", "temperature", temperature=t) for t in others]
     arms = [UNSTEERED, *_both_ways(pushes), *sweep]
     samples = _sampled(model, arms, corpus, sampling, store, progress)
     rows = []
@@ -253,17 +258,29 @@ UNSTEERED = Arm("unsteered", "unsteered")
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """A vector that is tried both ways; of an axis, or the number of a random one."""
+    """What is tried both ways: vectors of an axis, or of a random direction with its number.
+
+    Attributes
+    ----------
+    layer : int or "concat"
+    dose : float
+        Above 0.
+    up, down : SteeringVector
+        Of the dose and of its opposite: on concatenated layers not opposite vectors.
+    axis, draw : int, optional
+        The one or the other.
+    """
 
     layer: Layer
     dose: float
-    vector: SteeringVector
+    up: SteeringVector
+    down: SteeringVector
     axis: int | None = None
     draw: int | None = None
 
     @property
     def norm(self) -> float:
-        return float(np.sqrt(sum((v.astype(np.float64) ** 2).sum() for v in _parts(self.vector))))
+        return (_norm(self.up) + _norm(self.down)) / 2
 
     def name(self, sign: int) -> str:
         what = f"axis-{self.axis}" if self.draw is None else f"random-{self.draw}"
@@ -278,7 +295,7 @@ def _both_ways(pushes: Sequence[_Push]) -> Iterator[Arm]:
             push.layer,
             push.axis,
             sign * push.dose,
-            vector=float(sign) * push.vector,
+            vector=push.up if sign > 0 else push.down,
         )
 
 
@@ -292,58 +309,70 @@ def _pushes(
     seed: int,
 ) -> list[_Push]:
     """Vectors of all axes and doses, and as many random ones a layer and dose."""
-    if not bases:
-        raise InputError("sampled proxy: no basis was given; expected {layer: basis}")
-    if isinstance(n_random, bool) or not isinstance(n_random, int | np.integer) or n_random < 0:
+    if not is_whole(n_random) or n_random < 0:
         raise InputError(f"n_random must be a whole number of at least 0, not {n_random!r}")
-    sizes = _positive(doses)
+    sizes = numbers(doses, "doses must be finite and above 0", lambda dose: dose > 0)
+    chosen = _chosen(bases, axes)
+    for layer, basis in bases.items():
+        pushed(basis, 0, layer, 1.0).apply(model)  # a wrong layer is said before hours of sampling
     pushes: list[_Push] = []
     for (layer, basis), dose in product(bases.items(), sizes):
-        some = [
-            _Push(layer, dose, _vector(model, basis, layer, axis, dose, corpus), axis)
-            for axis in _axes_of(axes, layer, basis)
-        ]
-        median = sorted(some, key=lambda push: push.norm)[len(some) // 2]
-        random = [
-            _Push(layer, dose, random_like(median.vector, (seed, draw)), draw=draw)
-            for draw in range(n_random)
-        ]
-        pushes += some + random
-    for push in pushes:
-        with push.vector.apply(model):  # a wrong layer is said before hours of sampling
-            pass
+        for axis in chosen[layer]:
+            up, down = (
+                vector_for(model, basis, axis, layer, sign * dose, corpus) for sign in (1, -1)
+            )
+            pushes.append(_Push(layer, dose, up, down, axis=axis))
+        like = _median(basis, layer, dose)
+        for draw in range(n_random):
+            random = random_like(like, (seed, draw))
+            pushes.append(_Push(layer, dose, random, -random, draw=draw))
     return pushes
 
 
-def _positive(doses: Sequence[float]) -> list[float]:
-    found = np.asarray(doses, dtype=np.float64).ravel()
-    if not len(found) or not (np.isfinite(found) & (found > 0)).all():
+def _chosen(bases: Mapping[Layer, Basis], axes: Axes) -> dict[Layer, list[int]]:
+    """Layer -> the axes to try there, ascending."""
+    if not isinstance(bases, Mapping) or not all(isinstance(b, Basis) for b in bases.values()):
         raise InputError(
-            f"doses must be finite and above 0, at least one, not {doses!r:.60}; each is tried "
-            "both ways"
+            "sampled proxy: bases must be a mapping of layers to bases, {layer: basis}; found a "
+            f"{type(bases).__name__}"
         )
-    return sorted(set(found.tolist()))
-
-
-def _axes_of(axes: Axes, layer: Layer, basis: Basis) -> list[int]:
-    wanted = axes.get(layer, ()) if isinstance(axes, Mapping) else axes
-    found = range(basis.n_axes_) if wanted is None else sorted(set(wanted))
-    if not found or not all(0 <= axis < basis.n_axes_ for axis in found):
+    if not bases:
+        raise InputError("sampled proxy: no basis was given; expected {layer: basis}")
+    if isinstance(axes, Mapping) and (odd := [layer for layer in axes if layer not in bases]):
         raise InputError(
-            f"layer {layer}: axes {list(found)} were asked for; the basis has axes 0 to "
-            f"{basis.n_axes_ - 1}"
+            f"axes are asked for at layers {odd}, which have no basis; there are {list(bases)}"
         )
-    return list(found)
+    return {
+        layer: _axes_of(axes.get(layer, []) if isinstance(axes, Mapping) else axes, layer, basis)
+        for layer, basis in bases.items()
+    }
 
 
-def _vector(
-    model: "TransformersModel", basis: Basis, layer: Layer, axis: int, dose: float, corpus: Corpus
-) -> SteeringVector:
-    if layer != "concat":
-        return SteeringVector.from_axis(basis, axis, layer, dose)
-    from .concat import concat_vector
+def _axes_of(wanted: Sequence[int] | None, layer: Layer, basis: Basis) -> list[int]:
+    if wanted is None:
+        return list(range(basis.n_axes_))
+    found = list(wanted) if isinstance(wanted, Iterable) else []
+    if not found or not all(is_whole(axis) and 0 <= axis < basis.n_axes_ for axis in found):
+        raise InputError(
+            f"layer {layer}: axes {wanted!r:.60} were asked for; the basis has axes 0 to "
+            f"{basis.n_axes_ - 1}: give a list of some of them"
+        )
+    return sorted({int(axis) for axis in found})
 
-    return concat_vector(model, basis, axis, dose, corpus[:EXAMPLES_TO_SCALE_ON])
+
+def _median(basis: Basis, layer: Layer, dose: float) -> SteeringVector:
+    """The vector of a dose of the axis whose vector has the median norm, of all axes.
+
+    Of concatenated layers it is nominal: what blocks answer to it is not measured.
+    """
+    found = [pushed(basis, axis, layer, dose) for axis in range(basis.n_axes_)]
+    return sorted(found, key=_norm)[len(found) // 2]
+
+
+def _temperatures(temperatures: Sequence[float]) -> list[float]:
+    if isinstance(temperatures, Sequence) and not len(temperatures):
+        return []
+    return numbers(temperatures, "temperatures must be at least 0", lambda t: t >= 0)
 
 
 def random_like(vector: SteeringVector, seed: Sequence[int]) -> SteeringVector:
@@ -355,8 +384,10 @@ def random_like(vector: SteeringVector, seed: Sequence[int]) -> SteeringVector:
     return SteeringVector(found)
 
 
-def _parts(vector: SteeringVector) -> list[NDArray[np.float32]]:
-    return list(vector.directions.values())
+def _norm(vector: SteeringVector) -> float:
+    """Over all blocks that it steers."""
+    parts = vector.directions.values()
+    return float(np.sqrt(sum((part.astype(np.float64) ** 2).sum() for part in parts)))
 
 
 # ----------------------------------------------------------------------------------- sampling

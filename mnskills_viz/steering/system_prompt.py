@@ -5,7 +5,7 @@ ones to the same problem).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,9 +25,10 @@ from ..evaluation.samples import HEADER, Kept
 from ..files import read_json
 from ..generation import encode
 from ..models import context_length, identity
-from .divergence import pooled, require_list
+from .divergence import pooled
+from .inputs import require_list
 from .sampled import Sampling
-from .vector import SteeringVector
+from .vector import SteeringVector, is_whole
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -85,7 +86,7 @@ def from_system_prompt(
         that has a system message or does not fit the context, responses that are empty or not as
         many, or an unknown layer.
     """
-    chosen = chosen_layers(model, layers)
+    chosen = asked_layers(model, layers)
     require_list(prompts, "prompts")
     answers = [""] * len(prompts) if responses is None else list(responses)
     if len(answers) != len(prompts) or not (responses is None or all(answers)):
@@ -118,6 +119,20 @@ def _vectors(
         layer: SteeringVector({layer: difference}, source=about | {"layer": layer})
         for layer, difference in differences.items()
     }
+
+
+def asked_layers(model: "TransformersModel", layers: Layers) -> tuple[int, ...]:
+    """The layers asked for, ascending.
+
+    Raises
+    ------
+    InputError
+        One in place of a list, none, or some that the model does not have.
+    """
+    is_list = isinstance(layers, Collection) and all(map(is_whole, layers))
+    if not isinstance(layers, str) and not is_list:
+        raise InputError(f'layers must be "all" or a list of integers, not {layers!r:.60}')
+    return chosen_layers(model, layers)
 
 
 def _as_chat(prompt: Prompt) -> list[Message]:
@@ -238,7 +253,7 @@ def from_successes(
     InputError
         No problem has both a right and a wrong answer, or an unknown layer.
     """
-    chosen = chosen_layers(model, layers)
+    chosen = asked_layers(model, layers)
     examples: dict[str, Example] = {}
     told: dict[str, tuple[Counter[str], Counter[str]]] = {}
     for example, text, passed in answers:

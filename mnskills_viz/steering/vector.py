@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,8 +54,9 @@ class SteeringVector:
     Raises
     ------
     InputError
-        Nothing to add, a direction that is not a vector of finite numbers, unequal widths, a
-        block that is no number from 0, nothing to ablate, or an unknown mode.
+        Nothing to add, a direction that is not a vector of finite real numbers, unequal widths,
+        a block that is no number from 0, nothing to ablate, an unknown mode, or a source that is
+        no dict.
     """
 
     def __init__(
@@ -71,8 +72,13 @@ class SteeringVector:
                 "a steering vector takes a mapping of blocks to directions, such as {15: v}, not "
                 f"a {type(directions).__name__}"
             )
+        for name, about in (("source", source), ('source["model"]', _model_of(source))):
+            if not isinstance(about, dict | None):
+                raise InputError(
+                    f"steering vector: {name} must be a dict or None, not a {type(about).__name__}"
+                )
         for block in directions:
-            if not _is_whole(block) or block < 0:
+            if not is_whole(block) or block < 0:
                 raise InputError(f"steering vector: blocks are numbered from 0, found {block!r}")
         self.directions: dict[int, NDArray[np.float32]] = {
             int(block): _direction(block, values, mode)
@@ -122,6 +128,8 @@ class SteeringVector:
             if not isinstance(fitted, int):
                 raise InputError("the basis does not say its layer; give layer=")
             layer = fitted
+        if not is_whole(layer):
+            raise InputError(f"layer must be the number of a block, from 0, not {layer!r}")
         length = dose * float(basis.scale_[axis]) if mode == "add" else 1.0
         return cls(
             {layer: length * basis.components_[axis]},
@@ -132,11 +140,11 @@ class SteeringVector:
     @staticmethod
     def require_axis(basis: Basis, axis: int, dose: float) -> None:
         """Refuse an axis that is not there, and a dose that is no finite number."""
-        if not _is_whole(axis) or not 0 <= axis < basis.n_axes_:
+        if not is_whole(axis) or not 0 <= axis < basis.n_axes_:
             raise InputError(
                 f"axis {axis} is not there; the basis has axes 0 to {basis.n_axes_ - 1}"
             )
-        if not _is_finite(dose):
+        if not is_finite(dose):
             raise InputError(f"dose must be a finite number of standard deviations, not {dose!r}")
 
     @staticmethod
@@ -176,7 +184,7 @@ class SteeringVector:
 
     def __mul__(self, factor: float) -> "SteeringVector":
         self._require_additive()
-        if not _is_finite(factor):
+        if not is_finite(factor):
             raise InputError(f"a steering vector can be multiplied by finite numbers, not {factor}")
         return SteeringVector(
             {b: np.float32(factor) * v for b, v in self.directions.items()},
@@ -204,7 +212,7 @@ class SteeringVector:
         parts: list[str] = [] if self.mode == "add" else [self.mode]
         if "axis" in about:
             parts.append(f"axis {about['axis']}")
-        if about.get("dose") is not None:
+        if is_finite(about.get("dose")):
             parts.append(f"dose {about['dose']:+g}")
         norms = [f"{b}: |{np.linalg.norm(v):.3g}|" for b, v in self.directions.items()]
         shown = norms if len(norms) <= 4 else [*norms[:2], "...", norms[-1]]
@@ -262,7 +270,7 @@ class SteeringVector:
             A block that the model does not have, another width, a vector that says that it was
             made for another model, an unknown phase, or a window of no generated tokens.
         """
-        when = When.of(phases, window)
+        when = _when(phases, window)
         self._require_fit(model)
         return hooked(model, self._changes(), when)
 
@@ -291,7 +299,7 @@ class SteeringVector:
             What `apply` refuses; an ablation, phases or a window, which no bias can do; and a
             block where a norm, a factor or experts come after the last linear map.
         """
-        if not When.of(phases, window).is_always:
+        if not _when(phases, window).is_always:
             raise InputError(
                 "a bias acts on every token: fold takes all phases and no window; use apply"
             )
@@ -342,8 +350,8 @@ class SteeringVector:
     @property
     def _made_for(self) -> dict[str, Any] | None:
         """Identity of the model that it says that it was made for."""
-        made_for = (self.source or {}).get("model")
-        return made_for if isinstance(made_for, dict) else None
+        made_for: dict[str, Any] | None = _model_of(self.source)
+        return made_for
 
     # -------------------------------------------------------------------------------------- files
 
@@ -407,11 +415,14 @@ def _direction(block: int, values: ArrayLike, mode: Mode) -> NDArray[np.float32]
     """Values of a block as a vector of its own, of unit length for an ablation."""
     where = f"steering vector, block {block}"
     try:
+        given = np.asarray(values)
         with np.errstate(over="ignore"):
-            vector = np.asarray(values, dtype=np.float32).copy()
+            vector = given.astype(np.float32) if given.dtype.kind != "c" else None
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"{where}: expected a vector of numbers ({reason})") from error
+    if vector is None:
+        raise InputError(f"{where}: expected real numbers, found complex ones; take values.real")
     if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():
         raise InputError(
             f"{where}: expected a vector of finite numbers, found an array of shape {vector.shape}"
@@ -427,10 +438,23 @@ def _direction(block: int, values: ArrayLike, mode: Mode) -> NDArray[np.float32]
     return (vector / length).astype(np.float32)
 
 
-def _is_whole(number: Any) -> bool:
+def _model_of(source: Any) -> Any:
+    return source.get("model") if isinstance(source, dict) else None
+
+
+def _when(phases: Any, window: Window | None) -> When:
+    """In which passes to steer; what is no collection of words is refused here."""
+    if not isinstance(phases, Collection) or not all(isinstance(one, str) for one in phases):
+        raise InputError(f"phases must be among {PHASES}, not {phases!r:.60}")
+    return When.of(cast("Sequence[Phase]", phases), window)
+
+
+def is_whole(number: Any) -> TypeGuard[int]:
+    """Whether it is a whole number, of Python or numpy; True and False are none."""
     return isinstance(number, Integral) and not isinstance(number, bool)
 
 
-def _is_finite(number: Any) -> bool:
+def is_finite(number: Any) -> TypeGuard[float]:
+    """Whether it is a finite real number, of Python or numpy; True and False are none."""
     is_number = isinstance(number, Real) and not isinstance(number, bool)
     return is_number and math.isfinite(number)

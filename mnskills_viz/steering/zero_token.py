@@ -10,20 +10,22 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..activations.passes import Layers, chosen_layers
+from ..activations.passes import Layers
 from ..activations.targets import Target, Targets, plain_response, targets
 from ..activations.tokens import Tokens, tokenize
 from ..corpus import Corpus, Example
-from ..corpus.splits import hash_of_id
+from ..corpus.splits import halves
 from ..errors import InputError
 from ..evaluation.intervals import mean_interval
-from ..models import blocks
-from .divergence import Span, divergence, pooled, require_list
+from ..evaluation.tables import require_seed
+from ..models import blocks, context_length
+from .divergence import Span, divergence, pooled
+from .inputs import numbers, require_list
 from .measured import measure
 from .response import NEUTRAL
 from .sampled import Sampling
-from .system_prompt import from_system_prompt, require_system, with_system
-from .vector import SteeringVector
+from .system_prompt import asked_layers, from_system_prompt, require_system, with_system
+from .vector import SteeringVector, is_finite
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -33,6 +35,9 @@ Goal = Literal["effect", "likeness"]
 DOSES = (0.5, 1.0, 2.0)
 REQUEST = "Write one sentence."
 """What neutral sentences answer: a system prompt, too, can only be read before a chat."""
+
+MEASURED = "doses.jsonl"
+"""File of a store that keeps what the doses of a grid do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,14 @@ class ZeroTokenPrompt:
         - ``tokens``: what an arm adds to a prompt, mean.
         - ``pass_rate``, ``pass_low``, ``pass_high``: of sampled answers, where asked for.
     vector : SteeringVector
-        At the chosen layer, in the chosen dose.
+        At the chosen layer, in the chosen dose; its source says the ``multiple`` of the vector
+        that was tried, and the dose that this makes, where a dose was known.
     layer : int
     dose : float
         Multiple of the measured mean difference.
     grid : DataFrame
         ``layer dose effect kl_to_text`` of everything tried on the choosing half; the last NaN
-        unless the choice goes by it.
+        unless the choice goes by it. In-sample, see `zero_token_prompt`: the table reports.
     """
 
     table: pd.DataFrame
@@ -86,7 +92,9 @@ def zero_token_prompt(
 ) -> ZeroTokenPrompt:
     """Choose a vector's layer and dose on one half of a corpus, and report it on the other.
 
-    Halves go by a hash of the ids.
+    Halves go by a hash of the ids. The grid's effects are in-sample and flatter: the best of many
+    is taken, and a vector that is made here is fitted on the choosing half, too. What the vector
+    does on other examples is in the table, from the reporting half, which took no part.
 
     Parameters
     ----------
@@ -111,7 +119,8 @@ def zero_token_prompt(
     sampling : Sampling, optional
         Sample and judge answers, too, in every arm.
     store : path, optional
-        A folder for these samples; a second call goes on where the first was stopped.
+        A folder for what the grid's doses do and for these samples; a second call goes on where
+        the first was stopped.
     seed : int
         Of the bootstrap.
     progress : bool
@@ -124,8 +133,9 @@ def zero_token_prompt(
     ------
     InputError
         Neither text nor vectors, fewer than two examples with a target on a side, doses that are
-        not finite or are 0, an unknown layer, goal or target, or what `from_system_prompt`
-        refuses.
+        not finite or are 0, an unknown layer, goal or target, a vector that steers another layer
+        than it is given for, neutral sentences that are empty or do not fit the context (with the
+        system prompt), or what `from_system_prompt` refuses.
     """
     if goal not in ("effect", "likeness"):
         raise InputError(f'goal must be "effect" or "likeness", not {goal!r}')
@@ -133,9 +143,10 @@ def zero_token_prompt(
         raise InputError(
             'zero_token_prompt needs the system prompt\'s text, or vectors and a goal of "effect"'
         )
-    sizes = _multiples(doses)
-    require_list(neutral, "neutral texts")
+    require_seed(seed)
+    sizes = numbers(doses, "doses must be finite multiples other than 0", lambda dose: dose != 0)
     choosing, reporting = (_Half(model, half, system, target) for half in halves(corpus))
+    sentences = _sentences(model, neutral, system)
     made = vectors
     if made is None and system is not None:
         made = from_system_prompt(
@@ -146,42 +157,43 @@ def zero_token_prompt(
             [plain_response(e.response) for e in choosing.corpus],
         )
     tried = _chosen(model, made or {}, layers if vectors is not None else None)
-    grid = _tried(model, choosing, tried, sizes, goal, progress)
+    measured = None if store is None else Path(store) / MEASURED
+    grid = _tried(model, choosing, tried, sizes, goal, measured, progress)
     by = grid["effect"] if goal == "effect" else -grid["kl_to_text"]
     best = int(by.to_numpy().argmax())
     layer, dose = int(grid["layer"].iloc[best]), float(grid["dose"].iloc[best])
     vector = _times(dose, tried[layer])
-    table = _reported(model, reporting, vector, neutral, seed)
+    table = _reported(model, reporting, vector, sentences, measured, seed)
     if sampling is not None:
         table = table.join(_pass_rates(model, reporting, vector, sampling, store), on="arm")
     table.attrs |= {"layer": layer, "dose": dose, "goal": goal, "target": target, "system": system}
     return ZeroTokenPrompt(table, vector, layer, dose, grid)
 
 
-def halves(corpus: Corpus) -> tuple[Corpus, Corpus]:
-    """One half to choose on and one to report on, by a hash of the ids.
+def _sentences(
+    model: "TransformersModel", neutral: Sequence[str], system: str | None
+) -> tuple[list[Span], list[Span]]:
+    """Neutral sentences as answers to a request, without the system prompt and with it."""
+    require_list(neutral, "neutral texts")
+    for i, text in enumerate(neutral):
+        if not isinstance(text, str) or not text.strip() or not _is_unicode(text):
+            raise InputError(f"neutral text {i} must be a sentence, not {text!r:.60}")
+    plain = Corpus(Example(f"neutral {i}", REQUEST, text) for i, text in enumerate(neutral))
+    rows = tokenize(model.tokenizer, plain)
+    prompted = rows if system is None else tokenize(model.tokenizer, with_system(plain, system))
+    limit = context_length(model)
+    for i, row in enumerate(prompted):  # the longer ones
+        if limit is not None and len(row) > limit:
+            raise InputError(
+                f"neutral text {i}: its {len(row)} tokens, the request and the system prompt "
+                f"among them, do not fit the model's context of {limit}"
+            )
+    return _answers(rows), _answers(prompted)
 
-    Raises
-    ------
-    InputError
-        Fewer than four examples.
-    """
-    if len(corpus) < 4:
-        raise InputError(
-            f"{len(corpus)} examples cannot be parted into two halves of two or more; give more"
-        )
-    order = sorted(range(len(corpus)), key=lambda i: hash_of_id(corpus[i].id))
-    middle = len(order) // 2
-    return corpus.take(sorted(order[:middle])), corpus.take(sorted(order[middle:]))
 
-
-def _multiples(doses: Sequence[float]) -> list[float]:
-    found = np.asarray(doses, dtype=np.float64).ravel()
-    if not len(found) or not np.isfinite(found).all() or not found.all():
-        raise InputError(
-            f"doses must be finite multiples other than 0, at least one, not {doses!r:.60}"
-        )
-    return sorted(set(found.tolist()))
+def _is_unicode(text: str) -> bool:
+    """Whether a tokenizer can read it: not half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _default(model: "TransformersModel", layers: Layers | None) -> Layers:
@@ -192,7 +204,19 @@ def _default(model: "TransformersModel", layers: Layers | None) -> Layers:
 def _chosen(
     model: "TransformersModel", vectors: Mapping[int, SteeringVector], layers: Layers | None
 ) -> dict[int, SteeringVector]:
-    wanted = sorted(vectors) if layers is None else chosen_layers(model, layers)
+    if not isinstance(vectors, Mapping):
+        raise InputError(
+            "vectors must be a mapping of layers to vectors, {layer: vector}, not a "
+            f"{type(vectors).__name__}"
+        )
+    for layer, vector in vectors.items():
+        steered = list(vector.directions) if isinstance(vector, SteeringVector) else []
+        if steered != [layer]:
+            raise InputError(
+                f"layer {layer}: expected a SteeringVector that steers this block alone, found "
+                + (f"one of blocks {steered}" if steered else f"a {type(vector).__name__}")
+            )
+    wanted = sorted(vectors) if layers is None else asked_layers(model, layers)
     missing = [layer for layer in wanted if layer not in vectors]
     if missing or not wanted:
         raise InputError(
@@ -260,10 +284,14 @@ def _values(model: "TransformersModel", found: Targets) -> NDArray[np.float64]:
     return right.astype(np.float64) - found.ratio * wrong
 
 
-def _times(dose: float, vector: SteeringVector) -> SteeringVector:
-    """A dose of a vector, which still says where it comes from."""
-    source = None if vector.source is None else vector.source | {"dose": dose}
-    return SteeringVector((dose * vector).directions, source=source)
+def _times(multiple: float, vector: SteeringVector) -> SteeringVector:
+    """A multiple of a vector, which still says where it comes from, and its dose if it has one."""
+    source = None
+    if vector.source is not None:
+        source = vector.source | {"multiple": multiple}
+        if is_finite(dose := source.get("dose")):
+            source["dose"] = multiple * dose
+    return SteeringVector((multiple * vector).directions, source=source)
 
 
 def _tried(
@@ -272,12 +300,13 @@ def _tried(
     vectors: Mapping[int, SteeringVector],
     doses: Sequence[float],
     goal: Goal,
+    store: Path | None,
     progress: bool,
 ) -> pd.DataFrame:
     todo = [(layer, dose) for layer in vectors for dose in doses]
     pushes = [dose * vectors[layer] for layer, dose in todo]
     rows = pd.DataFrame(todo, columns=["layer", "dose"])
-    rows["effect"] = measure(model, half.plain, pushes, progress=progress).mean(axis=1)
+    rows["effect"] = measure(model, half.plain, pushes, store, progress=progress).mean(axis=1)
     rows["kl_to_text"] = np.nan
     if goal == "likeness":
         bar = tqdm(pushes, desc="likeness", unit="vector", disable=not progress)
@@ -289,15 +318,14 @@ def _reported(
     model: "TransformersModel",
     half: _Half,
     vector: SteeringVector,
-    neutral: Sequence[str],
+    sentences: tuple[list[Span], list[Span]],
+    store: Path | None,
     seed: int,
 ) -> pd.DataFrame:
-    sentences = Corpus(Example(f"neutral {i}", REQUEST, text) for i, text in enumerate(neutral))
-    plain = _answers(tokenize(model.tokenizer, sentences))
+    plain, prompted = sentences
     unsteered = _values(model, half.plain)
     arms = [("unsteered", unsteered, 0.0, half.kl_to_text(model, None), 0.0)]
     if half.system is not None:
-        prompted = _answers(tokenize(model.tokenizer, with_system(sentences, half.system)))
         pairs = zip(half.prompted.right, half.plain.right, strict=True)
         extra = float(np.mean([p.response_start - q.response_start for p, q in pairs]))
         kl = float(divergence(model, plain, prompted).mean())
@@ -305,7 +333,7 @@ def _reported(
             ("text prompt", _values(model, half.prompted), kl, np.zeros(len(unsteered)), extra)
         )
     kl = float(divergence(model, plain, plain, None, vector).mean())
-    pushed = unsteered + measure(model, half.plain, [vector], progress=False)[0]
+    pushed = unsteered + measure(model, half.plain, [vector], store, progress=False)[0]
     arms.append(("vector", pushed, kl, half.kl_to_text(model, vector), 0.0))
     rows = [
         [arm, values.mean(), *mean_interval(values - unsteered, seed), unlike.mean(), kl, tokens]
@@ -329,7 +357,9 @@ def _pass_rates(
     arms.append(("vector", half.corpus, vector))
     rows = {}
     for arm, corpus, steering in arms:
-        folder = None if store is None else Path(store) / arm.replace(" ", "-")
+        # Another grid, or another half to fit on, chooses another vector.
+        name = arm.replace(" ", "-") if steering is None else f"{arm}-{steering.fingerprint}"
+        folder = None if store is None else Path(store) / name
         found = sampling.passes(model, corpus, steering, folder)
         rates = (found["c"] / found["n"]).to_numpy(dtype=np.float64)
         rows[arm] = mean_interval(rates, sampling.seed)

@@ -14,13 +14,12 @@ from ..errors import InputError
 from ..files import read_json, write_bytes, write_json
 from ..generation import generate
 from ..steering.concat import concat_vector
-from ..steering.divergence import require_list
 from ..steering.doses import verify_best
+from ..steering.inputs import positive_doses, require_list
 from ..steering.proxy import (
     first_order,
     fitted_layer,
     proxy,
-    require_doses,
     share_of_gradient,
 )
 from ..steering.response import (
@@ -92,7 +91,7 @@ class StudySteering(StudyBases):
                 return first_order(found, {fitted_layer(fitted, None): fitted}, seed)
 
             return self._result("proxy", basis, compute, {"n": n, "seed": seed})
-        sizes = _doses(doses)
+        sizes = positive_doses(doses)
         wanted = list(range(fitted.n_axes_)) if axes is None else _axes(fitted, axes)
         made_by: dict[str, Any] = {"n": n, "seed": seed}
         store = self._measurements(basis)
@@ -161,7 +160,7 @@ class StudySteering(StudyBases):
         See `mnskills_viz.steering.doses.verify_best`. Kept in ``results/best-BASIS.parquet``.
         """
         fitted = self.basis(basis)
-        sizes = _doses(doses)
+        sizes = positive_doses(doses)
 
         def verify() -> pd.DataFrame:
             return verify_best(
@@ -337,12 +336,6 @@ def _require_prompts(prompts: Sequence[Prompt]) -> None:
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str | list):
             raise InputError(f"prompt {number} is neither text nor a list of messages: {prompt!r}")
-
-
-def _doses(doses: Sequence[float]) -> list[float]:
-    """Doses above 0, ascending, each once."""
-    require_doses(doses)
-    return sorted({float(dose) for dose in doses})
 
 
 def _axes(basis: Basis, axes: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ from mnskills_viz.activations.gradients import Gradients
 from mnskills_viz.activations.targets import corrupt, plain_response
 from mnskills_viz.activations.tokens import tokenize
 from mnskills_viz.corpus import Example
+from tests.activations.test_pairs import tiny
 
 
 def target(model, example, layer, vector, which):
@@ -45,26 +46,41 @@ def test_reference_gradients_are_the_slopes_of_forward_passes(tiny_model, demo_r
         assert slope == pytest.approx((up - down) / (2 * step), rel=0.02, abs=2e-3)
 
 
-def test_the_contrast_is_reference_less_corrupted(tiny_model, demo_rows):
+@pytest.mark.parametrize("phase", ["prompt", "generation"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "bloom"])
+def test_the_contrast_is_reference_less_corrupted(tiny_model, demo_rows, name, phase):
+    """Whether two texts are one row of the model's or two."""
+    wide = {"sliding_window": 4096} if name == "gemma2" else {}
+    model = tiny(name, tiny_model.tokenizer, **wide)
     examples = mn.Corpus([e for e in demo_rows if corrupt(e)][:4])
-    found = mn.gradients(tiny_model, examples, layers=[1], progress=False)
-    reference = mn.gradients(tiny_model, examples, layers=[1], target="reference", progress=False)
+    found = mn.gradients(model, examples, layers=[1, 2], progress=False)
+    reference = mn.gradients(model, examples, layers=[1, 2], target="reference", progress=False)
     wrong = mn.Corpus([Example(e.id, e.prompt, corrupt(e) or "") for e in examples])
-    changed = mn.gradients(tiny_model, wrong, layers=[1], target="reference", progress=False)
+    changed = mn.gradients(model, wrong, layers=[1, 2], target="reference", progress=False)
     lengths = [
-        [len(r) - r.response_start for r in tokenize(tiny_model.tokenizer, list(c))]
+        [len(r) - r.response_start for r in tokenize(model.tokenizer, list(c))]
         for c in (wrong, examples)
     ]
     ratio = np.divide(*lengths)
     np.testing.assert_allclose(
         found.values, reference.values - ratio * changed.values, rtol=1e-4, atol=1e-5
     )
-    np.testing.assert_allclose(
-        found.matrix(1),
-        reference.matrix(1) - ratio[:, None] * changed.matrix(1),
-        rtol=1e-3,
-        atol=1e-5,
-    )
+    for layer in (1, 2):
+        expected = reference.matrix(layer, [phase]) - ratio[:, None] * changed.matrix(
+            layer, [phase]
+        )
+        np.testing.assert_allclose(found.matrix(layer, [phase]), expected, rtol=2e-3, atol=2e-5)
+
+
+def test_gradients_do_not_depend_on_which_layers_are_asked_for(tiny_model, demo_rows):
+    """Below the lowest nothing is kept, and a vector enters there."""
+    every = mn.gradients(tiny_model, demo_rows[:4], progress=False)
+    for layers in ([0], [3], [1, 3]):
+        some = mn.gradients(tiny_model, demo_rows[:4], layers=layers, progress=False)
+        for layer in layers:
+            np.testing.assert_allclose(
+                some.matrix(layer), every.matrix(layer), rtol=1e-5, atol=1e-7
+            )
 
 
 @pytest.mark.parametrize(

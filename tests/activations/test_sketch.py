@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 
 import mnskills_viz as mn
 from mnskills_viz.activations import sketch as sketches
-from mnskills_viz.activations.gradients import corrupt
 from mnskills_viz.activations.sketch import GradientSketch, random_directions
+from mnskills_viz.activations.targets import corrupt
 from mnskills_viz.activations.tokens import tokenize
 from mnskills_viz.corpus import Example
 from mnskills_viz.selection.influence import gradient_cosines

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mnskills_viz as mn
-from mnskills_viz.steering.concat import concat_vector, increments
+from mnskills_viz.steering.concat import concat_vector, increments, vector_for
 from tests.activations.test_collect import reference_rows
 
 
@@ -69,6 +69,23 @@ def test_what_was_measured_is_said(basis, tiny_study, tiny_model):
     assert vector.source["measured"] == pytest.approx(0.5, rel=0.05)
     assert vector.source["layer"] == "concat"
     assert list(vector.directions) == tiny_study.activations.layers
+
+
+def test_vectors_of_doses_are_made_as_the_axis_was_fitted(basis, tiny_study, tiny_model):
+    """Of concatenated layers measured on the first dozen texts; of one layer by its scale."""
+    corpus = tiny_study.corpus
+    found = vector_for(tiny_model, basis, 1, "concat", -0.5, corpus)
+    texts = mn.Corpus(corpus[:12], "texts")
+    assert found.fingerprint == concat_vector(tiny_model, basis, 1, -0.5, texts).fingerprint
+    assert found.source["measured"] == pytest.approx(-0.5, rel=0.05)
+    plain = tiny_study.basis("pca-1")
+    of_layer = vector_for(tiny_model, plain, 1, 2, -0.5, corpus)
+    np.testing.assert_allclose(
+        of_layer.directions[2], -0.5 * plain.scale_[1] * plain.components_[1], rtol=1e-6
+    )
+    assert list(of_layer.directions) == [2]
+    with pytest.raises(mn.InputError, match="was not fitted on concatenated layers"):
+        vector_for(tiny_model, plain, 1, "concat", 0.5, corpus)
 
 
 def test_what_cannot_be_done_is_one_line(basis, tiny_study, tiny_model):

@@ -241,6 +241,18 @@ def test_axes_of_concatenated_layers_are_read_as_they_were_fitted(tiny_model, ti
     assert np.isnan(found.moved).all()  # its directions are those of no one block
 
 
+def test_nothing_is_carried_of_concatenated_layers_even_if_there_is_one(tiny_model):
+    """Rows are divided by the layer's scale: the width fits a block, the directions do not."""
+    rows = mn.collect(tiny_model, mn.load_corpus("demo", limit=12), layers=[1], progress=False)
+    basis = mn.PCABasis(n_axes=3).fit(rows.matrix("concat"), source=rows.source("concat"))
+    assert basis.components_.shape[1] == 32
+    trial = Trial(PROMPTS[:1], SENTENCES, max_new_tokens=2)
+    found = respond(tiny_model, basis, mn.SteeringVector({1: np.ones(32)}), trial)
+    assert np.isnan(found.moved).all()
+    table = response_table({0.0: found, 1.0: found}, 0)
+    assert table[["carried", "carried_leakage"]].isna().all(axis=None)
+
+
 # ------------------------------------------------------------------------------- safe band
 
 
@@ -333,10 +345,19 @@ def test_doses_that_break_the_text_are_outside_the_band(embedded):
 # ------------------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize("doses", [(), (1, float("nan")), (float("inf"),), ("much",), None])
+@pytest.mark.parametrize(
+    "doses",
+    [(), (1, float("nan")), (float("inf"),), ("much",), "12", None, 0.5, np.eye(2), (True,)],
+)
 def test_doses_must_be_finite_numbers(doses):
-    with pytest.raises(mn.InputError, match="doses must be finite numbers"):
+    with pytest.raises(mn.InputError, match="doses must be finite numbers") as error:
         dose_grid(doses)
+    assert "\n" not in str(error.value)
+
+
+def test_a_grid_is_ascending_each_dose_once_with_0():
+    assert dose_grid(np.float32([2, -0.5, 2])) == [-0.5, 0, 2]
+    assert str(dose_grid(d for d in (-0.0, 1))) == "[0.0, 1.0]"
 
 
 def test_bad_input_is_one_clear_line(tiny_model, basis, tiny_study):
@@ -349,12 +370,20 @@ def test_bad_input_is_one_clear_line(tiny_model, basis, tiny_study):
     refused("prompts: the list is empty", prompts=[])
     refused("prompts: a list was expected", prompts="2 + 2")
     refused("prompts: a list was expected", prompts=[{"role": "user", "content": "2"}])
+    refused("prompts: a list of texts was expected, not a int", prompts=3)
+    refused("prompts: a list of texts was expected, not a dict", prompts={"role": "user"})
     refused("prompt 1 is empty", prompts=["2", ""])
     refused("do not fit the model's context of 1024", prompts=["many words " * 1000])
     refused("neutral texts: the list is empty", neutral=[])
     refused("block 9 is not there", layer=9)
     refused("later=1: a block after the steered one was expected, 2 to 3", later=1)
     refused("later=4", later=4)
+    for later in (1.5, "x", True):
+        refused("later must be the number of a block or None", later=later)
+    for seed in (-1, 1.5, "a", None):
+        refused("seed must be a whole number of at least 0", seed=seed)
+    for layer in (float("nan"), 1.0, "one"):
+        refused("layer must be the number of a block", layer=layer)
     refused("later=3: block 3 is steered, the last one", layer=3, later=3)
     refused("max_new_tokens must be", max_new_tokens=0)
     refused("temperature must be", temperature=-1.0)

@@ -67,16 +67,17 @@ def test_utility_is_odd_and_damage_even_in_what_evaluate_counts(table, tiny_mode
 def test_the_null_is_the_best_of_the_random_directions_of_that_norm(
     table, tiny_model, bases, corpus
 ):
-    norms = {axis: bases[1].scale_[axis] for axis in (0, 3)}
+    norms = bases[1].scale_
+    median = int(np.argsort(norms)[4])  # of all eight axes, whichever were asked for
     for dose, some in table.groupby("dose"):
-        like = mn.SteeringVector.from_axis(bases[1], 0, dose=dose)  # the upper of two medians
+        like = mn.SteeringVector.from_axis(bases[1], median, dose=dose)
         measured = []
         for draw in range(2):
             push = random_like(like, (0, draw))
             change = rates(tiny_model, corpus, push) - rates(tiny_model, corpus, -1.0 * push)
             measured.append(abs(change.mean()) / (2 * dose))
         for row in some.itertuples():
-            expected = max(measured) * norms[row.axis] / norms[0]
+            expected = max(measured) * norms[row.axis] / norms[median]
             assert row.null_high == pytest.approx(expected, rel=1e-5)
             assert row.null_low == -row.null_high
 
@@ -158,6 +159,16 @@ def test_a_second_call_samples_only_what_is_missing(
     assert again.equals(first)
     sampled_arms(tiny_model, bases, corpus, k=1, n_random=1, temperatures=(0.5,), **options)
     assert len(sampled) == 1  # the other temperature
+    sampled.clear()
+    more = sampled_proxy(
+        tiny_model,
+        bases,
+        corpus,
+        n_random=1,
+        **options | {"axes": range(1, 4), "verifier": "exact"},
+    )
+    assert len(sampled) == 4  # two axes more, both ways: random directions stay as they were
+    assert more[more["axis"] == 1].reset_index(drop=True).equals(first)
 
 
 def test_concatenated_layers_are_pushed_by_increments(tiny_model, tiny_study, corpus):
@@ -169,15 +180,32 @@ def test_concatenated_layers_are_pushed_by_increments(tiny_model, tiny_study, co
         corpus,
         doses=(0.5,),
         axes=[0],
-        n_random=0,
+        n_random=1,
         verifier=told_apart,
         **OPTIONS,
     )
-    vector = concat.concat_vector(tiny_model, basis, 0, 0.5, corpus[:12])
-    plus, minus = rates(tiny_model, corpus, vector), rates(tiny_model, corpus, -1.0 * vector)
+    up, down = (concat.concat_vector(tiny_model, basis, 0, d, corpus[:12]) for d in (0.5, -0.5))
+    assert (-1.0 * up).fingerprint != down.fingerprint  # both signs are measured
+    plus, minus = rates(tiny_model, corpus, up), rates(tiny_model, corpus, down)
     assert found["utility"].item() == pytest.approx((plus - minus).mean())
     assert found["layer"].item() == "concat"
-    assert found["null_high"].isna().all()
+
+    def norm(vector):
+        return np.linalg.norm(np.concatenate(list(vector.directions.values())).astype(float))
+
+    nominal = [concat.increments(basis, axis, 0.5) for axis in range(3)]
+    like = sorted(nominal, key=norm)[1]
+    push = random_like(like, (0, 0))
+    change = (rates(tiny_model, corpus, push) - rates(tiny_model, corpus, -1.0 * push)).mean()
+    expected = abs(change) * (norm(up) + norm(down)) / 2 / norm(like)
+    assert found["null_high"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_random_directions_there_is_no_null(tiny_model, bases, corpus):
+    found = sampled_proxy(
+        tiny_model, bases, corpus, axes=[0], n_random=0, verifier=told_apart, **OPTIONS
+    )
+    assert found[["null_low", "null_high"]].isna().all(axis=None)
 
 
 def test_bad_input_is_one_clear_line(tiny_model, bases, corpus):
@@ -192,12 +220,29 @@ def test_bad_input_is_one_clear_line(tiny_model, bases, corpus):
     refused("doses must be finite and above 0", doses=())
     refused("doses must be finite and above 0", doses=(1, float("nan")))
     refused("doses must be finite and above 0", doses=(-1,))
+    refused("doses must be finite and above 0", doses=0.5)
+    refused("doses must be finite and above 0", doses=["a"])
+    refused("mapping of layers to bases, .* found a PCABasis", bases=bases[1])
+    refused("mapping of layers to bases", bases={1: "pca"})
+    refused("layer must be the number of a block", bases={"one": bases[1]})
+    refused("axes 0 were asked for", axes=0)
+    refused("axes '0' were asked for", axes="0")
+    refused(r"axes \[0.5\] were asked for", axes=[0.5])
+    refused(r"asked for at layers \[9\], which have no basis", axes={1: [0], 9: [3]})
+    refused(r"k must be one whole number, not \(1, 2\); sampled_arms takes several", k=(1, 2))
+    refused("k must be one whole number", k="1")
+    refused("k must be a whole number, or several, at least one", function=sampled_arms, k=())
+    for function in (sampled_proxy, sampled_arms):
+        for seed in (-1, 1.5, "a"):
+            refused("seed must be a whole number of at least 0", function=function, seed=seed)
     refused(r"axes \[8\] were asked for; the basis has axes 0 to 7", axes=[8])
     refused(r"axes \[\] were asked for", axes=[])
-    refused(r"layer 1: axes \[\] were asked for", axes={2: [0]})
+    refused(r"layer 1: axes \[\] were asked for", axes={})
     refused("block 9 is not there", bases={9: bases[1]})
     refused("k must lie between 1 and n = 4", k=5)
     refused("n_random must be", n_random=-1)
-    refused("temperature must be", function=sampled_arms, temperatures=(-1,))
+    for temperatures in ((-1,), 0.5, "hot", (float("nan"),)):
+        refused("temperatures must be", function=sampled_arms, temperatures=temperatures)
+    refused("temperature must be", temperature=-1)
     refused("unknown verifier 'judge'", verifier="judge")
     refused("the corpus is empty", corpus=corpus[:0])

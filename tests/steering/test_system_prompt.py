@@ -1,14 +1,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import mnskills_viz as mn
-from mnskills_viz.corpus.splits import hash_of_id
+from mnskills_viz.corpus.splits import halves, hash_of_id
+from mnskills_viz.evaluation.tables import paired_difference, scores
 from mnskills_viz.steering.sampled import Sampling, random_like
 from mnskills_viz.steering.system_prompt import from_successes, from_system_prompt, judged_answers
-from mnskills_viz.steering.zero_token import halves, zero_token_prompt
+from mnskills_viz.steering.zero_token import zero_token_prompt
 
 SYSTEM = "Answer with one word."
 QUESTIONS = ["What is 2 + 2?", "Which is larger, 3 or 9?", "Is 7 even or odd?"]
@@ -258,7 +260,44 @@ def test_given_vectors_need_no_text_and_answers_can_be_sampled(tiny_model, demo_
     )
     expected = scores[(scores["group"] == "all") & (scores["metric"] == "pass@1")].iloc[0]
     assert table.loc["vector", "pass_rate"] == pytest.approx(expected["value"])
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["unsteered", "vector"]
+    folders = sorted(p.name for p in tmp_path.iterdir() if p.is_dir())
+    assert folders == ["unsteered", f"vector-{found.vector.fingerprint}"]
+
+
+def test_one_store_takes_other_grids_and_measures_no_dose_twice(tiny_model, demo_rows, tmp_path):
+    """Also after a stop: what was measured of the grid is in a file of the store."""
+    vectors = {1: mn.SteeringVector({1: np.ones(32)})}
+    options = {
+        "vectors": vectors,
+        "target": "contrast",
+        "sampling": Sampling(n=1, max_new_tokens=2, verifier=told_apart),
+        "progress": False,
+    }
+    corpus = demo_rows[:8]
+    first = zero_token_prompt(tiny_model, corpus, doses=(-1, 1), store=tmp_path / "s", **options)
+    known = (tmp_path / "s" / "doses.jsonl").read_bytes()
+    again = zero_token_prompt(tiny_model, corpus, doses=(-1, 1), store=tmp_path / "s", **options)
+    assert (tmp_path / "s" / "doses.jsonl").read_bytes() == known  # a line a measurement
+    assert again.grid.equals(first.grid)
+    other = zero_token_prompt(tiny_model, corpus, doses=(2, 3), store=tmp_path / "s", **options)
+    alone = zero_token_prompt(tiny_model, corpus, doses=(2, 3), **options)
+    assert other.table.equals(alone.table)
+    names = {path.name for path in (tmp_path / "s").glob("vector-*")}
+    assert names == {f"vector-{found.vector.fingerprint}" for found in (first, other)}
+
+
+def test_a_multiple_of_a_vector_says_the_dose_that_it_is(tiny_study, tiny_model, demo_rows):
+    """An axis at 2 standard deviations, three times: 6."""
+    basis = tiny_study.basis("pca-1")
+    axis = mn.SteeringVector.from_axis(basis, 0, dose=2)
+    options = {"doses": (3,), "target": "contrast", "progress": False}
+    found = zero_token_prompt(tiny_model, demo_rows[:8], vectors={1: axis}, **options)
+    assert found.vector.source == axis.source | {"dose": 6.0, "multiple": 3.0}
+    expected = mn.SteeringVector.from_axis(basis, 0, dose=6)
+    np.testing.assert_allclose(found.vector.directions[1], expected.directions[1], rtol=1e-6)
+    nameless = mn.SteeringVector(axis.directions, source={"from": "elsewhere"})
+    found = zero_token_prompt(tiny_model, demo_rows[:8], vectors={1: nameless}, **options)
+    assert found.vector.source == {"from": "elsewhere", "multiple": 3.0}
 
 
 def test_a_vector_from_a_system_prompt_moves_matching_text_upward(embedded):
@@ -291,6 +330,8 @@ def test_bad_prompts_are_one_clear_line(tiny_model):
     refused("prompts: the list is empty", prompts=[])
     refused("prompts: a list was expected", prompts="What?")
     refused("prompt 1 is empty", prompts=["What?", ""])
+    refused('layers must be "all" or a list of integers, not 1', layers=1)
+    refused('layers must be "all" or a list of integers', layers=[0.5])
     refused("prompt 0: .* do not fit the model's context of 1024", prompts=["word " * 1200])
     refused("prompt 0: .* do not fit the model's context of 1024", system="word " * 1200)
     refused(
@@ -341,6 +382,63 @@ def test_bad_comparisons_are_one_clear_line(tiny_model, demo_rows):
     refused("the model has layers 0 to 3", layers=[7])
     vectors = {1: mn.SteeringVector({1: np.ones(32)})}
     refused("no vector was given for layers \\[2\\]", vectors=vectors, layers=[2])
-    refused("neutral texts: the list is empty", neutral=[])
+    refused("doses must be finite multiples", doses=["a"])
+    refused("doses must be finite multiples", doses=2)
+    refused('layers must be "all" or a list of integers, not 1', layers=1)
+    refused('layers must be "all" or a list of integers, not 1', layers=1, vectors=vectors)
+    refused("vectors must be a mapping of layers to vectors", vectors=vectors[1])
+    refused("layer 2: .* found one of blocks \\[1\\]", vectors={2: vectors[1]})
+    both = mn.SteeringVector({1: np.ones(32), 2: np.ones(32)})
+    refused("layer 1: .* found one of blocks \\[1, 2\\]", vectors={1: both})
+    refused("layer 1: .* found a ndarray", vectors={1: np.ones(32)})
+    for seed in (-1, 1.5, "a"):
+        refused("seed must be a whole number of at least 0", seed=seed)
     with pytest.raises(mn.InputError, match="none of 2 problems has both"):
         from_successes(tiny_model, answers_of(demo_rows, [[True], [False]]))
+
+
+@pytest.mark.parametrize(
+    ("neutral", "said"),
+    [
+        ([], "neutral texts: the list is empty"),
+        ("Bread is baked.", "neutral texts: a list was expected"),
+        (3, "neutral texts: a list of texts was expected"),
+        ([""], "neutral text 0 must be a sentence, not ''"),
+        (["Bread is baked.", " "], "neutral text 1 must be a sentence"),
+        ([3], "neutral text 0 must be a sentence, not 3"),
+        (["\ud800"], "neutral text 0 must be a sentence"),
+        (["word " * 1200], "neutral text 0: .* do not fit the model's context of 1024"),
+    ],
+)
+def test_neutral_sentences_are_refused_before_anything_is_measured(
+    tiny_model, demo_rows, tmp_path, neutral, said
+):
+    with pytest.raises(mn.InputError, match=said) as error:
+        zero_token_prompt(
+            tiny_model, demo_rows[:8], SYSTEM, neutral=neutral, store=tmp_path / "s", progress=False
+        )
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_neutral_sentence_must_fit_with_the_system_prompt(tiny_model, demo_rows):
+    """Alone it does: without the text prompt it is taken."""
+    n = len(tiny_model.tokenizer("word " * 100)["input_ids"]) / 100
+    long = "word " * int(940 / n)
+    vectors = {1: mn.SteeringVector({1: np.ones(32)})}
+    options = {"vectors": vectors, "neutral": [long], "target": "contrast", "progress": False}
+    found = zero_token_prompt(tiny_model, demo_rows[:8], **options)
+    assert np.isfinite(found.table["kl"]).all()
+    with pytest.raises(mn.InputError, match=r"neutral text 0: .* the system prompt among them"):
+        zero_token_prompt(tiny_model, demo_rows[:8], "Be kind. " * 60, **options)
+
+
+def test_seeds_of_tables_are_whole_numbers():
+    samples = pd.DataFrame(
+        {"id": ["a", "b"], "category": None, "n": 1, "c": [0, 1], "logprob": np.nan}
+    )
+    for seed in (-1, 1.5, "a"):
+        with pytest.raises(mn.InputError, match="seed must be a whole number of at least 0"):
+            scores(samples, 1, seed=seed)
+        with pytest.raises(mn.InputError, match="seed must be a whole number of at least 0"):
+            paired_difference(samples, samples, seed=seed)

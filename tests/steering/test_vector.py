@@ -188,6 +188,7 @@ def test_a_vector_says_where_it_is_from(tiny_study, tiny_model):
     ablation = mn.SteeringVector.from_axis(basis, 3, mode="ablate")
     np.testing.assert_allclose(ablation.directions[1], basis.components_[3], atol=1e-6)
     assert ablation.source["dose"] is None
+    assert repr(mn.SteeringVector({1: np.ones(4)}, source={"dose": "some"})).endswith("|2|)")
     assert repr(ablation) == "SteeringVector(ablate, axis 3, block 1: |1|)"
 
 
@@ -269,6 +270,14 @@ def test_wrong_vectors_say_so(tiny_model, tiny_study, vector):
         (lambda: mn.SteeringVector({1: np.ones((1, 32))}), "array of shape"),
         (lambda: mn.SteeringVector({1: []}), "array of shape"),
         (lambda: mn.SteeringVector({1: "a vector"}), "expected a vector of numbers"),
+        (lambda: mn.SteeringVector({1: vector + 1j}), "found complex ones"),
+        (lambda: mn.SteeringVector({1: torch.tensor([1, 1j])}), "found complex ones"),
+        (lambda: mn.SteeringVector({1: [1, 1j]}), "found complex ones"),
+        (lambda: mn.SteeringVector({1: vector}, source=[1]), "source must be a dict or None"),
+        (lambda: mn.SteeringVector({1: vector}, source={"model": "x"}), r'source\["model"\] must'),
+        (lambda: a.apply(tiny_model, phases=3), "phases must be among .* not 3"),
+        (lambda: a.apply(tiny_model, phases=[["prompt"]]), "phases must be among"),
+        (lambda: a.fold(tiny_model, phases=None), "phases must be among .* not None"),
         (lambda: mn.SteeringVector({1: [[1, 2], [3]]}), "expected a vector of numbers"),
         (lambda: mn.SteeringVector({}), "at least one"),
         (lambda: mn.SteeringVector({1: vector, 2: vector[:4]}), "one width"),
@@ -292,6 +301,8 @@ def test_wrong_vectors_say_so(tiny_model, tiny_study, vector):
         (lambda: axis(basis, 0, dose="2"), "dose must be a finite number"),
         (lambda: axis(concat, 0), "use study.vector, or concat_vector"),
         (lambda: axis(unknown, 0), "give layer="),
+        (lambda: axis(basis, 0, layer=float("nan")), "layer must be the number of a block"),
+        (lambda: axis(basis, 0, layer="1"), "layer must be the number of a block"),
     ]
     for wrong, said in cases:
         with pytest.raises(mn.InputError, match=said) as caught:
