@@ -78,7 +78,7 @@ def test_a_dose_of_nothing_changes_nothing_at_all(tiny_model, found, vectors):
     assert (changes[2] != 0).all()
 
 
-def test_blocks_below_the_steered_one_run_once_a_batch(tiny_model, found, vectors):
+def test_blocks_below_the_steered_one_run_once_a_batch(tiny_model, found, vectors, monkeypatch):
     runs = dict.fromkeys(range(4), 0)
 
     def count(block):
@@ -92,15 +92,11 @@ def test_blocks_below_the_steered_one_run_once_a_batch(tiny_model, found, vector
     quiet(tiny_model, found, at_two)  # what is tried once is tried
     modules = block_modules(tiny_model)
     for block, module in enumerate(modules):
-        module.forward = count(block)
+        monkeypatch.setitem(module.__dict__, "forward", count(block))
     counting = [module.forward for module in modules]
-    try:
-        quiet(tiny_model, found, at_two)
-        # Whoever had replaced a forward has it back.
-        assert [module.forward for module in modules] == counting
-    finally:
-        for module in modules:
-            del module.forward
+    quiet(tiny_model, found, at_two)
+    # Whoever had replaced a forward has it back.
+    assert [module.forward for module in modules] == counting
     assert runs[0] == runs[1] == runs[2]
     assert runs[3] == 5 * runs[0]  # four vectors, and none
     assert runs[0] >= 2
@@ -110,11 +106,13 @@ def test_blocks_below_the_steered_one_run_once_a_batch(tiny_model, found, vector
 def test_the_model_is_itself_again_also_after_an_error(tiny_model, found, vectors):
     ids = torch.tensor([[5, 6, 7]])
     before = tiny_model._module(ids).logits
+    modules = block_modules(tiny_model)
+    forwards = [module.__dict__.get("forward") for module in modules]
     quiet(tiny_model, found, vectors)
     broken = mn.SteeringVector(dict.fromkeys((1, 2), np.full(32, 3e38)))
     with pytest.raises(mn.InputError, match="the target is not finite"):
         quiet(tiny_model, found, [broken])
-    assert all("forward" not in module.__dict__ for module in block_modules(tiny_model))
+    assert [module.__dict__.get("forward") for module in modules] == forwards
     assert not tiny_model._module.get_output_embeddings()._forward_pre_hooks
     assert torch.equal(tiny_model._module(ids).logits, before)
 
