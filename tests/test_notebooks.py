@@ -14,6 +14,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ROWS = 40
 ROWS_TO_FIT = 160  # to compare layers it takes ten of a category
+ROWS_TO_STEER = 16  # and six probe examples, which are read under every push
 A_CELL = 300  # seconds; what takes longer than this will not come
 
 ROLES = ("template", "prompt", "response")
@@ -65,6 +66,11 @@ def fit_axes(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
+def steer(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("04_proxy_steering.ipynb", ROWS_TO_STEER, tmp_path_factory.mktemp("steer"))
+
+
+@pytest.fixture(scope="module")
 def select(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run("05_select_and_export.ipynb", ROWS, tmp_path_factory.mktemp("select"))
 
@@ -109,6 +115,7 @@ def test_notebooks_are_committed_without_outputs_and_with_a_kernel():
 NOTEBOOKS_AND_BARS = [
     ("collect", ("collect:",)),
     ("fit_axes", ("collect:", "gradients:", "sparse autoencoder:")),
+    ("steer", ("collect:", "gradients:", "axes:", "doses:")),
     ("select", ("collect:", "Loading weights:")),
     ("safety", ("collect:", "Loading weights:")),
 ]
@@ -241,6 +248,70 @@ def test_what_is_read_back_or_made_from_sums_is_the_same(fit_axes):
     }
     [cosine] = re.findall(r"is (\d\.\d+)\.", shown(fit_axes, "moments"))
     assert float(cosine) > 0.9999
+
+
+def cells_of(table: str) -> list[str]:
+    """Cells of a table, row by row."""
+    return [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", table, re.DOTALL)]
+
+
+def test_layers_beyond_chance_are_as_many_in_words_as_on_the_map(steer):
+    picture = shown(steer, "layers", "text/html")
+    assert "30 layers by 4 axes" in picture
+    marked = set(re.findall(r"<title>Layer (\d+), axis \d+: \S+ times, beyond chance", picture))
+    said = shown(steer, "layers-said")
+    assert re.findall(r"\*\*(\d+) of 30\*\* layers", said) == [str(len(marked))]
+    assert "1.5 would without any effect" in said
+    axis, layer = re.search(r"Farthest out lies axis (\d+) at layer (\d+)", said).groups()
+    assert f"Layer {layer}, axis {axis}:" in picture
+
+
+def test_doses_stand_below_slopes_and_gains_beside_promises(steer):
+    picture = shown(steer, "doses", "text/html")
+    for word in (">slope<", ">dose ±2σ<", ">damage<"):
+        assert word in picture
+    both = shown(steer, "verify", "text/html")
+    said = re.findall(r"(predicted|measured), [a-z ]+: (unsteered.*?)\.(?: |<)", both)
+    assert [len(arms.split("; ")) for _, arms in said] == [3, 5]  # two random mixtures beside
+    assert "gain beyond their intervals" in words(steer, "verify")
+    assert "random 1 taken out" in shown(steer, "ablation", "text/html")
+
+
+def test_the_safe_band_is_the_same_in_the_picture_and_in_words(steer):
+    picture, said = shown(steer, "response", "text/html"), words(steer, "response")
+    drawn = re.search(r"Safe from (\S+) to (\S+?)\. ", picture)
+    told = re.search(r"\*\*Safe from (\S+)(?: σ)? to (\S+)(?: σ)?\*\*", said)
+    if drawn is None:
+        assert "No dose is safe" in picture
+        assert "No dose of this grid is safe" in said
+    else:
+        assert told.groups() == drawn.groups()
+
+
+def test_a_vector_is_held_against_the_text_that_it_replaces(steer):
+    picture = shown(steer, "short", "text/html")
+    arms = re.search(r"effect, nats/token: (.*?)\. ", picture)[1]
+    effects = dict(re.findall(r"(unsteered|text prompt|vector) (−?[\d.]+)", arms))
+    assert effects["unsteered"] == "0.000"
+    assert float(effects["text prompt"]) > 0
+    by_vector, by_text = re.findall(r"\*\*([+-][\d.]+)\*\*", words(steer, "short"))
+    for said, name in ((by_vector, "vector"), (by_text, "text prompt")):
+        assert float(said) == pytest.approx(float(effects[name].replace("−", "-")), abs=0.006)
+
+
+def test_the_first_token_is_not_steered_by_what_is_read_after_it(steer):
+    cells = cells_of(shown(steer, "phases", "text/html"))
+    answer = dict(zip(cells[::3], cells[2::3], strict=True))
+    for place in ("generated tokens", "the first 4 generated"):
+        assert answer[place][:1] == answer["no token"][:1]
+    assert "bit for bit what they were" in words(steer, "phases")
+
+
+def test_exported_vectors_read_back_the_same(steer):
+    assert cells_of(shown(steer, "export", "text/html"))[::3] == ["gguf", "lm-eval", "safetensors"]
+    said = words(steer, "export")
+    assert ", the same" in said
+    assert "`direction.15` in the GGUF file differs by 0." in said
 
 
 def test_the_notebook_of_selection_answers_its_questions(select):

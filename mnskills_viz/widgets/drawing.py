@@ -15,6 +15,9 @@ BLUE = "var(--mn-blue, #0a6fb0)"
 GREEN = "var(--mn-green, #00805f)"
 ORANGE = "var(--mn-orange, #c2590a)"
 
+PAPER = "var(--jp-layout-color0, var(--mn-paper, Canvas))"
+"""What lies behind a figure: marks are set off from colour by it, and open ones filled with it."""
+
 ROW = 22
 """Height of a row with one line of text, in pixels."""
 

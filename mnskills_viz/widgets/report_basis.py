@@ -33,6 +33,7 @@ from .markup import (
     signed,
     tag,
 )
+from .proxy_figures import proxy_figure
 
 SIDES = (("negative", "−", -1), ("positive", "+", 1))  # left to right, as on the scale
 OPEN_EXAMPLES = 3
@@ -163,8 +164,9 @@ def _utilities(view: BasisView) -> list[Markup]:
     special = sum(bool(row["special"]) for row in view.rows)
     verb = "beats" if special == 1 else "beat"
     verdict = f"{special or 'None'} of the {len(view.rows)} axes {verb} chance."
-    forest = Markup(figures.forest(view.table))
-    return [tag("p", tag("b", verdict)), tag("p", UTILITY), forest]
+    labels = figures.pole_labels(view.table)
+    figure = Markup(proxy_figure(view.table, labels, most=len(view.table)))
+    return [tag("p", tag("b", verdict)), tag("p", UTILITY), figure]
 
 
 def _weakness(study: Study, view: BasisView) -> list[Markup]:

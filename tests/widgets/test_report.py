@@ -185,6 +185,13 @@ def test_utilities_are_in_one_unit_in_table_figure_and_card(tiny_study, page):
     assert "Utility, 10⁻³ nats/token" in page.words
 
 
+def test_the_figure_of_utilities_has_every_axis(tiny_study, written):
+    text = written.read_text("utf-8")
+    [drawn] = re.findall(r"Utility of each axis, with 95 %.*?</svg></div>", text, re.DOTALL)
+    spoken = re.findall(r"<title>Axis (\d+)[ :(]", drawn)
+    assert sorted(map(int, spoken)) == tiny_study.axes("pca-1")["axis"].tolist()
+
+
 def test_the_last_steered_answers_are_shown_by_axis_and_dose(copied):
     file = copied / "results" / "steering-pca-1.parquet"
     pushes = [(axis, dose) for axis in (0, 1) for dose in (-2.0, 3.0)]
