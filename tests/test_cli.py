@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -123,6 +124,33 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     assert "from base to weakness-trl:" in said
     assert "difference" in said
     assert Path(verb("report", study).strip()).exists()
+
+
+def test_doses_layers_and_vectors_come_from_the_command_line(tmp_path, tiny_study):
+    study = shutil.copytree(tiny_study.path, tmp_path / "study")
+    of_basis = ("--basis", "pca-1")
+    few = ("--examples", 6, "--dose", 0.5, "--axis", 2)
+    said = verb("proxy", study, *of_basis, "--method", "dose", *few).splitlines()
+    assert {"utility", "damage", "null_high"} <= {*said[0].split()}
+    assert said[1].split()[:3] == ["2", "1", "0.5"]
+    assert "of 4 layers" in verb("proxy", study, "--layers", "--examples", 6)
+    push = ("steer", study, "--axis", 2, "--dose", 1.5, *of_basis)
+    said = verb(*push, "--grid", "--max-new-tokens", 3)
+    assert "perplexity" in said
+    assert "keep the text whole" in said
+    for name in ("a.gguf", "a.pt", "a.safetensors"):
+        assert "axis 2 of pca-1, dose +1.5" in verb(*push, "--export", tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 100
+    vector = mn.SteeringVector.load(tmp_path / "a.safetensors")
+    assert vector.fingerprint == tiny_study.vector("pca-1", 2, 1.5).fingerprint
+    for arguments, said in (
+        (push, "give a PROMPT, --grid or --export"),
+        ((*push, "--export", "a.bin"), "expected a name in .gguf, .pt, .safetensors"),
+        (("proxy", study, *of_basis, "--dose", 1), "belong to --method dose"),
+        (("proxy", study, "--layers", "--method", "dose"), "--layers fits axes of its own"),
+    ):
+        with pytest.raises(mn.InputError, match=re.escape(said)):
+            verb(*arguments)
 
 
 def test_ids_and_caps_come_from_the_command_line(tmp_path, tiny_study):
