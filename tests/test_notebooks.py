@@ -14,7 +14,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 ROWS = 40
 ROWS_TO_FIT = 160  # to compare layers it takes ten of a category
-ROWS_TO_STEER = 16  # and six probe examples, which are read under every push
+ROWS_TO_STEER = 12  # and four probe examples, which are read under every push
 A_CELL = 300  # seconds; what takes longer than this will not come
 
 ROLES = ("template", "prompt", "response")
@@ -257,7 +257,7 @@ def cells_of(table: str) -> list[str]:
 
 def test_layers_beyond_chance_are_as_many_in_words_as_on_the_map(steer):
     picture = shown(steer, "layers", "text/html")
-    assert "30 layers by 4 axes" in picture
+    assert "30 layers by 3 axes" in picture
     marked = set(re.findall(r"<title>Layer (\d+), axis \d+: \S+ times, beyond chance", picture))
     said = shown(steer, "layers-said")
     assert re.findall(r"\*\*(\d+) of 30\*\* layers", said) == [str(len(marked))]
