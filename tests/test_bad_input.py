@@ -500,7 +500,13 @@ def test_an_interrupt_says_how_to_go_on_and_what_is_there_is_kept(tmp_path, aske
     for attempt in range(3):
         study = tmp_path / f"study-{attempt}"
         command = [sys.executable, "-c", SLOW, "collect", str(study), *map(str, asked)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # In the background of a script interrupts are ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         while len(list(study.glob("activations.lance/_versions/*.manifest"))) < 3:
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)

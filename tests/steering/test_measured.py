@@ -255,7 +255,8 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tiny_folder, tmp_
     assert left == sorted(left)  # each went on where the last was killed
     assert left[0] < left[-1]
     assert 0 < left[1] < total
-    np.testing.assert_array_equal(work(store=store), expected)
+    # Another process may lay its arrays out otherwise, and add in another order.
+    np.testing.assert_allclose(work(store=store), expected, rtol=0, atol=1e-6)
     assert n_lines(store) == total
 
 
