@@ -24,7 +24,7 @@ from ..evaluation.tables import scores
 from ..evaluation.verifiers import Verifier
 from ..generation import require_numbers
 from .concat import Layer, vector_for
-from .inputs import numbers
+from .inputs import numbers, positive_doses
 from .proxy import pushed
 from .vector import SteeringVector, is_whole
 
@@ -311,7 +311,7 @@ def _pushes(
     """Vectors of all axes and doses, and as many random ones a layer and dose."""
     if not is_whole(n_random) or n_random < 0:
         raise InputError(f"n_random must be a whole number of at least 0, not {n_random!r}")
-    sizes = numbers(doses, "doses must be finite and above 0", lambda dose: dose > 0)
+    sizes = positive_doses(doses)
     chosen = _chosen(bases, axes)
     for layer, basis in bases.items():
         pushed(basis, 0, layer, 1.0).apply(model)  # a wrong layer is said before hours of sampling
