@@ -19,6 +19,7 @@ from ..corpus import Corpus
 from ..errors import InputError
 from ..files import write_bytes
 from ..models import block_modules, d_model, exclusive, torch_module
+from .forwards import wide_stream
 from .pairs import PairRow, pair_rows, plan_rows, values_of
 from .passes import Layers, chosen_layers
 from .targets import Target, targets
@@ -181,7 +182,12 @@ class _Backward:
             len(PHASES), len(self._layers), len(rows), self._width, device=module.device
         )
         start = torch.zeros((), dtype=module.dtype, device=module.device, requires_grad=True)
-        with exclusive(self._model), torch.enable_grad(), self._hooks(start, places, found):
+        with (
+            exclusive(self._model),
+            torch.enable_grad(),
+            wide_stream(self._model),
+            self._hooks(start, places, found),
+        ):
             values = values_of(self._model, rows)
             torch.autograd.grad(values.sum(), start)
         return values.detach().cpu().numpy(), found.cpu().numpy()

@@ -106,9 +106,7 @@ def pool(
     import torch
 
     device = "cpu" if remote else torch_module(model).device
-    ids = torch.tensor(padded([row.ids for row in rows]), dtype=torch.long, device=device)
-    counts = torch.tensor(padded(masks), device=device)
-    real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
+    ids, counts, real = side_by_side(rows, masks, device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     where = {"remote": True} if remote else {}
     envoys, width = blocks(model), d_model(model)
@@ -175,6 +173,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def side_by_side(
+    rows: Sequence[Tokens], masks: Sequence[NDArray[np.bool_]], device: "torch.device | str"
+) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Token ids, which tokens count, and which are not padding: each [n_rows, n_tokens]."""
+    import torch
+
+    ids = torch.tensor(padded([row.ids for row in rows]), dtype=torch.long, device=device)
+    counts = torch.tensor(padded(masks), device=device)
+    real = torch.tensor(padded([np.ones(len(row), bool) for row in rows]), device=device)
+    return ids, counts, real
+
+
 def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Rows side by side, padded on the right with zeros."""
     out = np.zeros((len(arrays), max(map(len, arrays))), dtype=arrays[0].dtype)
@@ -183,19 +193,28 @@ def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return out
 
 
+def counted_at(
+    hidden: "torch.Tensor", counts: "torch.Tensor", real: "torch.Tensor", exclude_norms: bool
+) -> "torch.Tensor":
+    """Which tokens count at a layer [b, t]: where sinks are left out, those of no great norm."""
+    import torch
+
+    if not exclude_norms:
+        return counts
+    norms = torch.linalg.vector_norm(hidden, dim=-1)
+    median = norms.masked_fill(~real, torch.nan).nanmedian(dim=1, keepdim=True).values
+    below = counts & (norms <= SINK_RATIO * median)
+    # A row all of whose counted tokens stand out keeps them: there is nothing else to read.
+    return torch.where(below.any(dim=1, keepdim=True), below, counts)
+
+
 def _pool_layer(
     hidden: "torch.Tensor", counts: "torch.Tensor", real: "torch.Tensor", exclude_norms: bool
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Mean of the counted tokens [b, d] and which they were [b, t]; `hidden` is float32."""
     import torch
 
-    kept = counts
-    if exclude_norms:
-        norms = torch.linalg.vector_norm(hidden, dim=-1)
-        median = norms.masked_fill(~real, torch.nan).nanmedian(dim=1, keepdim=True).values
-        below = counts & (norms <= SINK_RATIO * median)
-        # A row all of whose counted tokens stand out keeps them: there is nothing else to read.
-        kept = torch.where(below.any(dim=1, keepdim=True), below, counts)
+    kept = counted_at(hidden, counts, real, exclude_norms)
     weights = kept / kept.sum(dim=1, keepdim=True)
     # Where padding is not finite, zero times it would not be zero.
     return torch.einsum(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..activations import store as stores
+from ..activations.forwards import wide_stream, with_forward
 from ..activations.pairs import (
     Beginning,
     PairRow,
@@ -55,9 +56,10 @@ def measure(
     unsteered value comes from the same passes: a dose of 0 changes it by exactly 0. So do tokens
     that all texts of a batch begin with, such as a system prompt, once a vector.
 
-    Bfloat16 takes half the time of float32 and agrees in the mean, not in each example. [Embedded
-    model, layer 15, doses of 0.5: rounding adds 0.01 per example to utilities of up to 0.015 that
-    are themselves spread by more; over 64 examples they correlate 0.98 with those of float32.]
+    In bfloat16 the residual stream is kept in float32 (see `wide_stream`). [Embedded model, layer
+    15, 8 doses of 0.5 on 64 examples: in two thirds of the time of float32 the means correlate
+    0.997 with it and differ by at most 12 % of the largest, which is within one standard error of
+    the mean over examples; with the stream in bfloat16 as well it was 0.990 and 24 %.]
 
     Parameters
     ----------
@@ -183,7 +185,7 @@ class _Passes:
         import torch
 
         steered = contextlib.nullcontext() if vector is None else vector.apply(self._model)
-        with exclusive(self._model), torch.inference_mode():
+        with exclusive(self._model), torch.inference_mode(), wide_stream(self._model):
             if self._way.resumes and block > self._block:
                 self._run(until=block)
             with steered:
@@ -232,27 +234,11 @@ class _Passes:
                 raise _Reached(forward(*args, **kwargs))
 
             forwards[modules[until]] = stopping
-        with _with_forward(forwards):
+        with with_forward(forwards):
             try:
                 yield
             except _Reached as arrived:
                 reached[part] = arrived.output
-
-
-@contextlib.contextmanager
-def _with_forward(forwards: "Mapping[torch.nn.Module, Any]") -> Iterator[None]:
-    """Have modules compute something else; what was there is put back, however this ends."""
-    before = {module: module.__dict__.get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            module.__dict__["forward"] = forward
-        yield
-    finally:
-        for module, forward in before.items():
-            if forward is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = forward
 
 
 class _Way(NamedTuple):
