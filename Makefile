@@ -13,11 +13,12 @@ lab: .venv/lab.stamp  ## The quickstart notebook in JupyterLab
 test: .venv/dev.stamp  ## All tests; those that need a browser are skipped, visibly, without one
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-lint: .venv/dev.stamp  ## Style, types, and the direction of imports
+lint: .venv/dev.stamp  ## Style, types (those of the front end too), and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	npx --yes --package typescript@5.9.3 tsc -p mnskills_viz/widgets/static/explorer
 
 bench: .venv/dev.stamp  ## Every benchmark, one after the other
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

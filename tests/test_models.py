@@ -212,7 +212,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     code = (
         "import mnskills_viz as mn; from pathlib import Path; print(mn.__file__);"
         "print(len(mn.load_corpus('demo')));"
-        "print(sorted(p.name for p in Path(mn.__file__).parent.glob('widgets/static/*')))"
+        "print(sorted(p.name for p in Path(mn.__file__).parent.glob('widgets/static/**/*')))"
     )
     environment = os.environ | {"PYTHONPATH": str(place)}
     run = subprocess.run(
@@ -226,7 +226,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     where, rows, static = run.stdout.splitlines()
     assert where.startswith(str(place))
     assert rows == "6000"
-    assert "explorer.js" in static
+    assert "explorer.js" in static and "base.css" in static
 
 
 # ------------------------------------------------------------------------------------- adapters

@@ -30,7 +30,16 @@ from .state import (
 )
 from .static_twin import static_html
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "static" / "explorer"
+
+SCRIPTS = ("elements", "saving", "list", "histogram", "examples", "card", "steer", "explorer")
+STYLES = ("base", "card", "panels", "width")
+
+
+def _joined(names: tuple[str, ...], kind: str) -> str:
+    """The front end in one piece: its parts share one scope, and need no build."""
+    return "\n".join((STATIC / f"{name}.{kind}").read_text("utf-8") for name in names)
+
 
 NEW_TOKENS = 64
 """Tokens generated a run, unsteered and steered each."""
@@ -82,8 +91,8 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
         tells two equal messages apart.
     """
 
-    _esm = STATIC / "explorer.js"
-    _css = STATIC / "explorer.css"
+    _esm = _joined(SCRIPTS, "js")
+    _css = _joined(STYLES, "css")
 
     setting = traitlets.Dict().tag(sync=True)
     axes = traitlets.List().tag(sync=True)
