@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .examples import overrepresented, poles
+from .examples import CategoryCounts, overrepresented, poles
 
 SIDES = (("positive", 1), ("negative", -1))
 ROWS_A_POLE = 20
@@ -51,10 +51,11 @@ def axes_table(
         shrunk = weakness.set_index(["axis", "pole"])["shrunk"]
         for side, sign in SIDES:
             table[f"weakness_{side}"] = [shrunk[axis, sign] for axis in table["axis"]]
+    counted = CategoryCounts.of(categories)
     ends = [poles(coordinates[:, axis], ROWS_A_POLE) for axis in table["axis"]]
     for side, sign in SIDES:
         table[f"categories_{side}"] = [
-            ", ".join(f"{c} {share:.0%}" for c, share in overrepresented(categories, end.of(sign)))
+            ", ".join(f"{c} {share:.0%}" for c, share in overrepresented(counted, end.of(sign)))
             for end in ends
         ]
         table[f"label_{side}"] = [labels.get((axis, sign), "") for axis in table["axis"]]
