@@ -1,47 +1,37 @@
 """Labels of poles and notes on axes, in an append-only journal.
 
 Nothing is overwritten: every change is an event, undo and redo are events too, and what is shown
-is a replay. Several notebooks may write to one journal at once.
+is a replay. Several notebooks may write to one journal at once. Beside it lies the journal of
+looking: where people were, so that they can go on there.
 """
 
-import contextlib
 import datetime
+import itertools
+import json
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pandas as pd
 
 from ..errors import InputError
+from .changes import FIELDS as FIELDS
+from .changes import STATES as STATES
+from .changes import Change as Change
+from .changes import Field, checked
+from .journal import Journal
+from .label_files import read_labels, write_labels
 
-Field = Literal["positive", "negative", "notes", "state"]
-FIELDS = ("positive", "negative", "notes", "state")
-STATES = ("", "draft", "confirmed")
+Key = tuple[str, int, str]
+"""Basis, axis and field."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('set', 'undo', 'redo')),
-    basis TEXT, axis INTEGER, field TEXT, value TEXT
-)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value that was set."""
-
-    basis: str
-    axis: int
-    field: str
-    value: str
+Step = tuple[Change, ...]
+"""Changes that are undone together."""
 
 
 class Annotations:
-    """What people said about axes, kept in one SQLite file.
+    """What people said about axes, and where they looked, kept in one SQLite file.
 
     Parameters
     ----------
@@ -51,132 +41,341 @@ class Annotations:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._journal = Journal(path)
+        self._replay: _Replay | None = None
 
-    @contextlib.contextmanager
-    def _journal(self) -> Iterator[sqlite3.Connection]:
-        """The journal, held for writing: what is read here cannot change before it is acted on."""
-        try:
-            connection = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-        except sqlite3.Error as error:
-            raise InputError(f"cannot open {self._path}: {error}") from error
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            # On disk when a change is said to be saved.
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_SCHEMA)
-            yield connection
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise InputError(f"cannot write {self._path}: {error}") from error
-        finally:
-            connection.close()  # what was not committed is rolled back
+    def __reduce__(self) -> tuple[type["Annotations"], tuple[Path]]:
+        return Annotations, (self._path,)  # another process opens the file itself
+
+    # ------------------------------------------------------------------------------- change
 
     def set(self, basis: str, axis: int, field: Field, value: str) -> None:
-        """Set a label, the notes or the state of an axis; saved when this returns.
+        """Set a label, the notes, the state or the quiz score of an axis; saved when this returns.
 
         Parameters
         ----------
         basis : str
             Name of the basis in the study.
         axis : int
-        field : {"positive", "negative", "notes", "state"}
+        field : {"positive", "negative", "notes", "state", "quiz"}
         value : str
             Empty takes the value away.
         """
-        if field not in FIELDS:
-            raise InputError(f"field must be one of {', '.join(FIELDS)}, not {field!r}")
-        if field == "state" and value not in STATES:
-            raise InputError(f"state must be one of {STATES}, not {value!r}")
-        change = Change(basis, int(axis), field, value)
-        with self._journal() as journal:
-            if _values(_replay(journal)[0]).get((basis, int(axis), field), "") != value:
-                _append(journal, "set", change)
+        self.set_many([Change(basis, axis, field, value)])
+
+    def set_many(self, changes: Iterable[tuple[str, int, str, str]]) -> int:
+        """Set several values as one step, which one undo takes back; saved when this returns.
+
+        Parameters
+        ----------
+        changes : iterable of Change, or of (basis, axis, field, value)
+
+        Returns
+        -------
+        int
+            How many values are others than before.
+
+        Raises
+        ------
+        InputError
+            One of them cannot be set; then none is.
+        """
+        wanted = {(c.basis, c.axis, c.field): c for c in (checked(Change(*c)) for c in changes)}
+        with self._journal.writing() as journal:
+            now = self._replayed(journal).values()
+            new = [c for key, c in wanted.items() if now.get(key, "") != c.value]
+            _append_step(journal, new)
+        return len(new)
 
     def set_aside(self, basis: str, fingerprint: str) -> None:
         """Keep what was said about a basis that is fitted anew, under ``BASIS@FINGERPRINT``."""
         if not self._path.exists():
             return
-        with self._journal() as journal:
-            for (name, axis, field), value in _values(_replay(journal)[0]).items():
+        with self._journal.writing() as journal:
+            moved: list[Change] = []
+            for (name, axis, field), value in self._replayed(journal).values().items():
                 if name == basis and value:
-                    _append(journal, "set", Change(f"{basis}@{fingerprint}", axis, field, value))
-                    _append(journal, "set", Change(basis, axis, field, ""))
+                    moved.append(Change(f"{basis}@{fingerprint}", axis, field, value))
+                    moved.append(Change(basis, axis, field, ""))
+            _append_step(journal, moved)
 
     def undo(self) -> Change | None:
-        """Take back the last change that stands; returns it, or None if there is none."""
-        with self._journal() as journal:
-            done, _ = _replay(journal)
-            if done:
+        """Take back the last step that stands.
+
+        Returns
+        -------
+        Change or None
+            What it had set, of a step of many the first; None if there is none.
+        """
+        with self._journal.writing() as journal:
+            done = self._replayed(journal).done
+            step = done[-1] if done else None
+            if step:
                 _append(journal, "undo")
-        return done[-1] if done else None
+        return step[0] if step else None
 
     def redo(self) -> Change | None:
-        """Bring back the change that was taken back last; returns it, or None."""
-        with self._journal() as journal:
-            _, undone = _replay(journal)
-            if undone:
+        """Bring back the step that was taken back last; returns as `undo` does."""
+        with self._journal.writing() as journal:
+            undone = self._replayed(journal).undone
+            step = undone[-1] if undone else None
+            if step:
                 _append(journal, "redo")
-        return undone[-1] if undone else None
+        return step[0] if step else None
 
-    def _now(self) -> dict[tuple[str, int, str], str]:
-        """Values that stand: ``(basis, axis, field) -> value``."""
-        if not self._path.exists():
-            return {}
-        with self._journal() as journal:
-            return _values(_replay(journal)[0])
+    # -------------------------------------------------------------------------------- values
 
     def get(self, basis: str, axis: int, field: Field) -> str:
         """Return a value; empty where nothing was said."""
-        return self._now().get((basis, int(axis), field), "")
+        with self._journal.reading() as journal:
+            return self._replayed(journal).values().get((basis, int(axis), field), "")
 
     def labels(self, basis: str) -> dict[tuple[int, int], str]:
         """Labels of a basis's poles: ``(axis, +1 or -1) -> text``."""
         pole = {"positive": 1, "negative": -1}
-        return {
-            (axis, pole[field]): value
-            for (name, axis, field), value in self._now().items()
-            if name == basis and field in pole and value
-        }
+        with self._journal.reading() as journal:
+            return {
+                (axis, pole[field]): value
+                for (name, axis, field), value in self._replayed(journal).values().items()
+                if name == basis and field in pole and value
+            }
 
     def table(self) -> pd.DataFrame:
-        """All axes that something was said about: ``basis axis positive negative notes state``."""
-        rows: dict[tuple[str, int], dict[str, str]] = {}
-        for (basis, axis, field), value in self._now().items():
-            rows.setdefault((basis, axis), dict.fromkeys(FIELDS, ""))[field] = value
-        records = [
-            {"basis": basis, "axis": axis, **fields} for (basis, axis), fields in rows.items()
-        ]
-        columns = ["basis", "axis", *FIELDS]
-        return pd.DataFrame(records, columns=columns).sort_values(
-            ["basis", "axis"], ignore_index=True
-        )
+        """All axes that something was said about.
+
+        Returns
+        -------
+        DataFrame
+            ``basis axis positive negative notes state quiz``.
+        """
+        with self._journal.reading() as journal:
+            return self._replayed(journal).table().copy()
+
+    def _replayed(self, journal: sqlite3.Connection | None) -> "_Replay":
+        """What the events come to; only those that are new are read."""
+        if self._replay is None or self._replay.journal is not journal:
+            self._replay = _Replay(journal)
+        self._replay.catch_up()
+        return self._replay
+
+    # --------------------------------------------------------------------------------- files
+
+    def export(self, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
+        """Write all labels, notes, states and quiz scores to a file; see `write_labels`.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.csv`` or ``.json``.
+        about : mapping, optional
+            What a JSON file says of their origin: fingerprints of the bases, model, corpus.
+        """
+        return write_labels(self.table().to_dict("records"), Path(path), about)
+
+    def read(self, path: str | Path, bases: Mapping[str, int] | None = None) -> int:
+        """Take over what a file says, as one step of undo; see `read_labels`.
+
+        Axes and columns that the file does not have stay as they are.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.csv`` or ``.json``.
+        bases : mapping of str to int, optional
+            Names of the bases that there are, and how many axes each has; others are refused.
+
+        Returns
+        -------
+        int
+            How many values are others than before.
+
+        Raises
+        ------
+        InputError
+            Something is wrong in the file: which line, and what. Nothing is taken over then.
+        """
+        return self.set_many(read_labels(Path(path), bases))
+
+    # --------------------------------------------------------------------------------- views
+
+    def record_view(self, session: str, state: Mapping[str, Any], python: str) -> None:
+        """Note where somebody looks.
+
+        A killed process loses none; a power cut may lose the last ones.
+
+        Parameters
+        ----------
+        session : str
+            Tells one explorer from another.
+        state : mapping
+            What JSON holds.
+        python : str
+            The line that shows the same.
+        """
+        said = json.dumps(state, ensure_ascii=True)
+        with self._journal.writing(durable=False) as journal:
+            journal.execute(
+                "INSERT INTO views (at, session, state, python, event) "
+                "VALUES (?, ?, ?, ?, (SELECT COALESCE(MAX(id), 0) FROM events))",
+                (_now(), session, said, python),
+            )
+
+    def last_view(self) -> dict[str, Any] | None:
+        """Where somebody looked last, in whatever session; None if nobody did."""
+        with self._journal.reading() as journal:
+            if journal is None:
+                return None
+            found = journal.execute("SELECT state FROM views ORDER BY id DESC LIMIT 1").fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
+    def history(self, n: int | None = None) -> pd.DataFrame:
+        """What was looked at and said, in order.
+
+        Parameters
+        ----------
+        n : int, optional
+            Only the last `n`.
+
+        Returns
+        -------
+        DataFrame
+            ``at session python``, a row a view and a row a step: when (UTC), where (empty for
+            steps), and the Python line that does the same.
+        """
+        if n is not None and n < 0:
+            raise InputError(f"n must be 0 or more, not {n}")
+        with self._journal.reading() as journal:
+            rows = [] if journal is None else [*_steps(journal), *_views(journal, n)]
+        rows.sort(key=lambda row: row[0])
+        shown = rows if n is None else rows[len(rows) - min(n, len(rows)) :]
+        table = pd.DataFrame([row[1:] for row in shown], columns=["at", "session", "python"])
+        return table.assign(at=pd.to_datetime(table["at"], utc=True, format="ISO8601"))
 
 
-def _append(journal: sqlite3.Connection, kind: str, change: Change | None = None) -> None:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    values = (change.basis, change.axis, change.field, change.value) if change else (None,) * 4
-    journal.execute(
-        "INSERT INTO events (at, kind, basis, axis, field, value) VALUES (?,?,?,?,?,?)",
-        (now, kind, *values),
+class _Replay:
+    """What the events of a journal come to.
+
+    Attributes
+    ----------
+    journal : Connection or None
+    done, undone : list of Step
+        Steps that stand, and those that could be redone, each in order.
+    """
+
+    def __init__(self, journal: sqlite3.Connection | None) -> None:
+        self.journal = journal
+        self.done: list[Step] = []
+        self.undone: list[Step] = []
+        self._last = 0
+        self._values: dict[Key, str] | None = {}
+        self._table: pd.DataFrame | None = None
+
+    def catch_up(self) -> None:
+        """Apply the events that have come since."""
+        if self.journal is None:
+            return
+        for step, kind, changes in _new_steps(self.journal, self._last):
+            self._table = None
+            if kind == "set":
+                self.done.append(changes)
+                self.undone.clear()
+                self._apply(changes)
+            elif kind == "undo" and self.done:
+                self.undone.append(self.done.pop())
+                self._values = None
+            elif kind == "redo" and self.undone:
+                self.done.append(self.undone.pop())
+                self._apply(self.done[-1])
+            self._last = step
+
+    def _apply(self, changes: Step) -> None:
+        if self._values is not None:
+            self._values |= {(c.basis, c.axis, c.field): c.value for c in changes}
+
+    def values(self) -> dict[Key, str]:
+        """Values that stand."""
+        if self._values is None:
+            self._values = {(c.basis, c.axis, c.field): c.value for s in self.done for c in s}
+        return self._values
+
+    def table(self) -> pd.DataFrame:
+        """The same, a row an axis; see `Annotations.table`."""
+        if self._table is None:
+            rows: dict[tuple[str, int], dict[str, str]] = {}
+            for (basis, axis, field), value in self.values().items():
+                if value:
+                    rows.setdefault((basis, axis), dict.fromkeys(FIELDS, ""))[field] = value
+            records = [{"basis": basis, "axis": axis, **rows[basis, axis]} for basis, axis in rows]
+            table = pd.DataFrame(records, columns=["basis", "axis", *FIELDS])
+            self._table = table.sort_values(["basis", "axis"], ignore_index=True)
+        return self._table
+
+
+# -------------------------------------------------------------------------------------- events
+
+
+def _new_steps(journal: sqlite3.Connection, last: int) -> list[tuple[int, str, Step]]:
+    """Steps after event `last`: their last event, kind, and what they set."""
+    events = journal.execute(
+        "SELECT id, COALESCE(step, id), kind, basis, axis, field, value "
+        "FROM events WHERE id > ? ORDER BY id",
+        (last,),
+    ).fetchall()
+    steps = []
+    for _, together in itertools.groupby(events, key=lambda event: event[1]):
+        step = list(together)
+        changes = tuple(Change(*event[3:]) for event in step if event[2] == "set")
+        steps.append((step[-1][0], step[0][2], changes))
+    return steps
+
+
+def _append_step(journal: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    """One step; the events of a step of many know its first."""
+    first = None
+    for change in changes:
+        event = _append(journal, "set", change, first)
+        first = first or event
+
+
+def _append(
+    journal: sqlite3.Connection, kind: str, change: Change | None = None, step: int | None = None
+) -> int | None:
+    values = change or (None,) * 4
+    added = journal.execute(
+        "INSERT INTO events (at, kind, basis, axis, field, value, step) VALUES (?,?,?,?,?,?,?)",
+        (_now(), kind, *values, step),
     )
+    return added.lastrowid
 
 
-def _replay(journal: sqlite3.Connection) -> tuple[list[Change], list[Change]]:
-    """Changes that stand, and those that could be redone, each in order."""
-    done: list[Change] = []
-    undone: list[Change] = []
-    events = journal.execute("SELECT kind, basis, axis, field, value FROM events ORDER BY id")
-    for kind, *values in events:
-        if kind == "set":
-            done.append(Change(*values))
-            undone.clear()
-        elif kind == "undo" and done:
-            undone.append(done.pop())
-        elif kind == "redo" and undone:
-            done.append(undone.pop())
-    return done, undone
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def _values(done: list[Change]) -> dict[tuple[str, int, str], str]:
-    return {(c.basis, c.axis, c.field): c.value for c in done}
+# ------------------------------------------------------------------------------------- history
+
+_Row = tuple[tuple[int, int], str, str, str]
+"""Place in the order of both tables; when, session, Python line."""
+
+
+def _steps(journal: sqlite3.Connection) -> list[_Row]:
+    times = dict(journal.execute("SELECT id, at FROM events"))
+    return [
+        ((last, 0), times[last], "", f"study.annotations.{_as_python(kind, changes)}")
+        for last, kind, changes in _new_steps(journal, 0)
+    ]
+
+
+def _as_python(kind: str, changes: Step) -> str:
+    if kind != "set":
+        return f"{kind}()"
+    told = [repr(tuple(change)) for change in changes]
+    return f"set{told[0]}" if len(told) == 1 else f"set_many([{', '.join(told)}])"
+
+
+def _views(journal: sqlite3.Connection, n: int | None) -> list[_Row]:
+    rows = journal.execute(
+        "SELECT event, id, at, session, python FROM views ORDER BY id DESC LIMIT ?",
+        (-1 if n is None else n,),
+    )
+    return [((event, number), at, session, python) for event, number, at, session, python in rows]
