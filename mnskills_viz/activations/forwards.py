@@ -20,7 +20,7 @@ HEAD_ROWS = 8192
 @contextlib.contextmanager
 def with_forward(forwards: "Mapping[torch.nn.Module, Callable[..., Any]]") -> Iterator[None]:
     """Have modules compute something else; what was there is put back, however this ends."""
-    before = {module: module.__dict__.get("forward") for module in forwards}
+    before: dict[Any, Any] = {module: module.__dict__.get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
             module.__dict__["forward"] = forward
