@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..files import read_json, write_text
 from ..selection.difference import composition
 from ..study import Study
+from .heat_strip import HEATED, SCRIPT, SCRIPT_HASH
 from .markup import (
     Markup,
     Section,
@@ -23,11 +24,13 @@ from .markup import (
     signed,
     tag,
 )
-from .report_basis import SIDES, BasisView, Detail, basis_section, basis_view, hint, study_name
+from .report_basis import basis_section, basis_view
+from .report_view import SIDES, BasisView, Detail, hint, study_name
 from .selection_figures import composition_figure
 
 CSS = resources.files(__package__).joinpath("static/report.css").read_text("utf-8")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+SCRIPT_POLICY = f"{POLICY}; script-src 'sha256-{SCRIPT_HASH}'"
 
 MOST_BYTES = 3_000_000
 RECEIPTS = 10
@@ -43,7 +46,7 @@ GLOSSARY = {
     "all by how little is known.",
 }
 
-DETAILS = (Detail(6, 2000), Detail(4, 600), Detail(2, 200), Detail(0, 0))
+DETAILS = (Detail(6, 2000, 12), Detail(4, 600, 8), Detail(2, 200, 4), Detail(0, 0, 0))
 
 
 def write_report(study: Study, path: str | Path = "report.html") -> Path:
@@ -86,11 +89,13 @@ def _page(study: Study, views: Sequence[BasisView], detail: Detail) -> str:
     sections = [_overview(study, views), *(basis_section(study, view, detail) for view in views)]
     sections += [_selections(study), _exports(study), _glossary()]
     title = f"Skill axes of {_model(study)}: {_corpus(study)}, {study_name(study)}"
+    heated = any(HEATED in part for section in sections for part in section.body)
+    policy = SCRIPT_POLICY if heated else POLICY
     head = (
         Markup('<meta charset="utf-8">'),
         Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup('<meta name="color-scheme" content="light dark">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         tag("title", title),
         tag("style", Markup(CSS)),
     )
@@ -98,15 +103,22 @@ def _page(study: Study, views: Sequence[BasisView], detail: Detail) -> str:
         tag("a", "Skip to content", href="#content", class_="skip"),
         tag("nav", *(_nav(section) for section in sections), aria_label="Contents"),
         tag("main", *map(_section, sections), id="content", tabindex="-1"),
+        tag("script", Markup(SCRIPT)) if heated else "",
     )
     return "<!doctype html>\n" + tag(
         "html", tag("head", *head), "\n", tag("body", *body), "\n", lang="en"
     )
 
 
+WIDE = '<div class="wide">'
+REACHED = WIDE.replace(">", ' tabindex="0" role="region" aria-label="Figure, moved sideways">')
+"""A figure that is wider than a narrow page, and one that keys can move sideways too."""
+
+
 def _section(section: Section) -> Markup:
     level = "h1" if section.id == "study" else "h2"
-    return tag("section", tag(level, bidi(section.title)), *section.body, id=section.id)
+    body = [Markup(part.replace(WIDE, REACHED)) for part in section.body]
+    return tag("section", tag(level, bidi(section.title)), *body, id=section.id)
 
 
 def _nav(section: Section) -> Markup:

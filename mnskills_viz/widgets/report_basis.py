@@ -1,42 +1,45 @@
-"""A basis's part of the report: spectrum, axes, utility, weakness, steered answers, cards."""
+"""A basis's part of the report: spectrum, axes, utility, weakness, steering, doses, cards."""
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ..axes.badges import badges
-from ..axes.examples import poles
-from ..corpus import Example
 from ..study import Study
 from . import figures
 from .basis_figures import spectrum
 from .error_figures import weakness_figure
 from .markup import (
-    GLYPHS,
     MILLI,
     UTILITY_UNIT,
     Markup,
     Section,
-    bidi,
     data_table,
-    decimals,
     fact_list,
     folded_text,
     joined,
     readable,
-    shortened,
     signed,
     tag,
 )
 from .proxy_figures import proxy_figure
+from .report_cards import axis_cards
+from .report_doses import dose_curves, kept_doses
+from .report_view import (
+    SIDES,
+    BasisView,
+    Detail,
+    badge_list,
+    hint,
+    pole_name,
+    pole_names,
+    standing,
+    study_name,
+    utility_digits,
+)
 
-SIDES = (("negative", "−", -1), ("positive", "+", 1))  # left to right, as on the scale
-OPEN_EXAMPLES = 3
 PUSHES, PROMPTS = 3, 4
 """Steered answers shown: pushes (an axis and a dose), and prompts of each."""
 
@@ -57,60 +60,24 @@ WEAKNESS = (
     "towards the mean of all, the more so the fewer there are."
 )
 
-OPEN_CARDS = 8
-"""Cards of a basis that are open from the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """How much of the examples there is room for: how many a pole, how many characters each."""
-
-    examples: int
-    characters: int
-
-
-@dataclass(frozen=True, slots=True)
-class BasisView:
-    """What is known of a basis.
-
-    Attributes
-    ----------
-    name, id : str
-        In the study, and on the page.
-    rows : list of dict
-        `table` row by row.
-    table : DataFrame
-        As `Study.axes` gives it.
-    z : ndarray, [n_rows, n_axes]
-    said : mapping of int to mapping
-        Labels, notes and state of the axes that something was said about.
-    """
-
-    name: str
-    id: str
-    rows: list[dict[Any, Any]]
-    table: pd.DataFrame
-    z: NDArray[np.floating]
-    said: Mapping[Any, Mapping[Any, Any]]
-
 
 def basis_view(study: Study, name: str, place: str) -> BasisView:
     """Read what a study knows of a basis."""
-    table, scale = study.axes(name), study.basis(name).scale_
+    table, spread = study.axes(name), study.basis(name).scale_
+    scale = np.where(spread > 0, spread, 1.0)
     said = study.annotations.table()
     mine = said[said["basis"] == name].set_index("axis")
-    z = study.coordinates(name) / np.where(scale > 0, scale, 1.0)
-    return BasisView(name, place, table.to_dict("records"), table, z, mine.to_dict("index"))
-
-
-def study_name(study: Study) -> str:
-    """Name of the study's folder, by which commands call it."""
-    return study.path.resolve().name
-
-
-def hint(what: str, command: str) -> Markup:
-    """What is missing, and the command that makes it."""
-    return tag("p", f"{what}: ", tag("code", f"mnskills {command}"), class_="hint")
+    return BasisView(
+        name,
+        place,
+        table.to_dict("records"),
+        table,
+        study.coordinates(name) / scale,
+        scale,
+        mine.to_dict("index"),
+        kept_doses(study, name),
+        functools.cache(lambda row: study.kept_heat(name, row)),  # read once, shown on many cards
+    )
 
 
 def basis_section(study: Study, view: BasisView, detail: Detail) -> Section:
@@ -146,13 +113,10 @@ def basis_section(study: Study, view: BasisView, detail: Detail) -> Section:
     elif steerable:
         command = f'steer {study_name(study)} "PROMPT" --axis 0 --basis {view.name}'
         section.body.append(hint("No steered answers yet", command))
+    if view.doses and detail.curves:
+        section.part("Doses", *dose_curves(view, detail))
     if detail.examples:
-        jump = [tag("a", str(r["axis"]), href=f"#{view.id}-axis-{r['axis']}") for r in view.rows]
-        cards = [_card(study, view, row, detail) for row in view.rows]
-        more = cards[OPEN_CARDS:]
-        # A link into folded cards unfolds them.
-        folded = [tag("details", tag("summary", f"{len(more)} more axes"), *more)] if more else []
-        section.part("Cards", tag("p", *jump, class_="jump"), *cards[:OPEN_CARDS], *folded)
+        section.part("Cards", *axis_cards(study, view, detail))
     return section
 
 
@@ -186,7 +150,7 @@ def _weakness(study: Study, view: BasisView) -> list[Markup]:
 
 def _axes_table(view: BasisView, linked: bool) -> Markup:
     head = {"Axis": "n", "Poles": "", "Variance": "n", "Stability": "n"}
-    digits = _utility_digits(view)
+    digits = utility_digits(view)
     if "utility" in view.table:
         head[f"Utility, {UTILITY_UNIT}"] = "n"
     if "weakness_positive" in view.table:
@@ -196,41 +160,23 @@ def _axes_table(view: BasisView, linked: bool) -> Markup:
     for row in view.rows:
         number = str(row["axis"])
         link = tag("a", number, href=f"#{view.id}-axis-{number}") if linked else number
-        cells = [link, _pole_names(row), f"{row['variance']:.1%}", _known(row["stability"])]
+        cells = [link, _named(view, row), f"{row['variance']:.1%}", _known(row["stability"])]
         if "utility" in row:
             cells.append(_utility(row, digits))
         if "weakness_positive" in row:
             cells.append(" / ".join(f"{row[f'weakness_{pole}']:.2f}" for pole, *_ in SIDES))
-        rows.append([*cells, _badges(row)])
+        rows.append([*cells, badge_list(row)])
     return data_table(f"The {len(view.rows)} axes of {view.name}", head, rows)
 
 
-def _pole_names(row: Mapping[Any, Any]) -> Markup:
-    return joined(
-        tag("div", tag("span", mark, class_=f"mark {pole}"), _pole_name(row, pole), class_="pole")
-        for pole, mark, _ in SIDES
-    )
-
-
-def _pole_name(row: Mapping[Any, Any], pole: str) -> Markup:
-    """The label; where there is none, the categories that stand out."""
-    if label := row[f"label_{pole}"]:
-        return tag("bdi", shortened(label, 120), class_="label")
-    return tag("bdi", _typical(row, pole) or "unnamed", class_="unnamed")
-
-
-def _typical(row: Mapping[Any, Any], pole: str) -> str:
-    """Categories that stand out, each kept on one line with its share."""
-    return re.sub(r" (?=\d+%)", "\N{NO-BREAK SPACE}", row[f"categories_{pole}"])
+def _named(view: BasisView, row: Mapping[Any, Any]) -> Markup:
+    """Both poles, and how sure somebody is of their names."""
+    marks = standing(view.said.get(row["axis"], {}))
+    return joined([pole_names(row), *(tag("small", ", ".join(marks)) for _ in marks[:1])])
 
 
 def _known(value: float) -> Markup:
     return tag("span", "–", class_="faint") if pd.isna(value) else Markup(f"{value:.2f}")
-
-
-def _utility_digits(view: BasisView) -> int:
-    columns = view.table.columns.intersection(["low", "high", "utility"])
-    return decimals(MILLI * float(view.table[columns].abs().max().max())) if len(columns) else 0
 
 
 def _utility(row: Mapping[Any, Any], digits: int) -> Markup:
@@ -238,14 +184,6 @@ def _utility(row: Mapping[Any, Any], digits: int) -> Markup:
         return _known(row["utility"])
     value, low, high = (signed(MILLI * row[name], digits) for name in ("utility", "low", "high"))
     return joined([tag("b", value), tag("small", f"{low} to {high}")])
-
-
-def _badges(row: Mapping[Any, Any]) -> Markup:
-    shown = (
-        tag("span", GLYPHS[b.kind] + b.text, class_=f"badge {b.kind}", title=b.explanation)
-        for b in badges(row)
-    )
-    return tag("span", *shown, class_="badges")
 
 
 # ------------------------------------------------------------------------------------ steering
@@ -270,7 +208,7 @@ def _steering(view: BasisView, runs: pd.DataFrame, detail: Detail) -> list[Marku
 
 def _push(view: BasisView, axis: int, dose: float) -> Markup:
     mark, pole = ("+", "positive") if dose > 0 else ("−", "negative")
-    towards = tag("span", mark, class_=f"mark {pole}"), _pole_name(view.rows[axis], pole)
+    towards = tag("span", mark, class_=f"mark {pole}"), pole_name(view.rows[axis], pole)
     return joined([f"Axis {axis}, dose {signed(dose, 1)} σ, towards ", *towards])
 
 
@@ -282,69 +220,3 @@ def _steered(row: Mapping[Any, Any], detail: Detail) -> Markup:
     ]
     pair = tag("div", *columns, class_="pair")
     return tag("article", folded_text(row["prompt"], most, "prompt"), pair, class_="sample")
-
-
-# --------------------------------------------------------------------------------------- cards
-
-
-def _card(study: Study, view: BasisView, row: Mapping[Any, Any], detail: Detail) -> Markup:
-    axis, z = row["axis"], view.z[:, row["axis"]]
-    said = view.said.get(axis, {})
-    facts = {"variance": f"{row['variance']:.1%}"}
-    if "utility" in row and not pd.isna(row["utility"]):
-        digits = _utility_digits(view)
-        value, band = signed(MILLI * row["utility"], digits), MILLI * row["null_high"]
-        facts[f"utility, {UTILITY_UNIT}"] = f"{value}, chance ±{band:.{digits}f}"
-    for pole, mark, _ in SIDES:
-        if f"weakness_{pole}" in row:
-            facts[f"weakness {mark}"] = f"{row[f'weakness_{pole}']:.2f}"
-    state = tag("span", said["state"], class_="badge plain") if said.get("state") else ""
-    ends, farthest = poles(z, detail.examples), float(np.abs(z).max()) or 1.0
-    columns = []
-    for pole, mark, sign in SIDES:
-        shown = ((study.corpus[int(i)], float(z[i])) for i in ends.of(sign))
-        examples = [_example(e, at, farthest, detail) for e, at in shown]
-        title = tag("h5", tag("span", mark, class_=f"mark {pole}"), _pole_title(row, pole))
-        columns.append(
-            tag("div", title, *_typical_line(row, pole), *_listed(examples), class_=pole)
-        )
-    return tag(
-        "article",
-        tag("header", tag("h4", f"Axis {axis}"), _badges(row), state),
-        fact_list(facts),
-        folded_text(said["notes"], 2000, "notes") if said.get("notes") else "",
-        Markup(figures.histogram(z)),
-        tag("div", *columns, class_="pair"),
-        id=f"{view.id}-axis-{axis}",
-        class_="card",
-    )
-
-
-def _pole_title(row: Mapping[Any, Any], pole: str) -> Markup:
-    label = row[f"label_{pole}"]
-    return bidi(label[:500]) if label else tag("span", f"{pole} pole, unnamed", class_="unnamed")
-
-
-def _typical_line(row: Mapping[Any, Any], pole: str) -> Iterable[Markup]:
-    typical = _typical(row, pole)
-    return [tag("p", "stands out: ", bidi(typical), class_="typical")] if typical else []
-
-
-def _listed(examples: list[Markup]) -> Iterable[Markup]:
-    """The first examples in sight, the others folded away."""
-    parts = [tag("ol", *examples[:OPEN_EXAMPLES])]
-    if more := examples[OPEN_EXAMPLES:]:
-        folded = tag("ol", *more, start=str(OPEN_EXAMPLES + 1))
-        parts.append(tag("details", tag("summary", f"{len(more)} more examples"), folded))
-    return parts
-
-
-def _example(example: Example, z: float, farthest: float, detail: Detail) -> Markup:
-    bar = tag("span", class_="bar", style=f"--share:{abs(z) / farthest:.2f}", aria_hidden="true")
-    said = [tag("b", f"z {signed(z)}"), bar, bidi(shortened(example.category or "", 60))]
-    return tag(
-        "li",
-        tag("p", *said, class_="meta"),
-        folded_text(example.prompt_text, detail.characters, "prompt"),
-        folded_text(example.response, detail.characters, "response") if example.response else "",
-    )
