@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .activations.rows import Activations
     from .activations.sketch import gradient_sketch
     from .activations.statistics import collect_moments
+    from .axes.examples import matched_pairs, poles, quantiles
+    from .axes.regions import within_polygon, within_range
     from .bases.active_subspace import ActiveSubspaceBasis, gradient_share
     from .bases.basis import load_basis
     from .bases.layers import compare_layers
@@ -86,18 +88,23 @@ _HOMES = {
     "load_basis": "bases.basis",
     "load_corpus": "corpus",
     "load_model": "models",
+    "matched_pairs": "axes.examples",
     "orthogonalize": "bases.orthogonalize",
     "paired_difference": "evaluation.tables",
     "pass_at_k": "evaluation.pass_at_k",
+    "poles": "axes.examples",
     "preflight": "exporting.preflight",
     "probe_errors": "evaluation.run",
     "proxy": "steering.proxy",
+    "quantiles": "axes.examples",
     "read_samples": "evaluation.samples",
     "replay": "selection.select",
     "safe_band": "steering.safe_band",
     "select": "selection.select",
     "sft": "training.sft",
     "training_log": "training.sft",
+    "within_polygon": "axes.regions",
+    "within_range": "axes.regions",
     "write_report": "widgets.report",
     "zero_token_prompt": "steering.zero_token",
 }
@@ -137,18 +144,23 @@ __all__ = [
     "load_basis",
     "load_corpus",
     "load_model",
+    "matched_pairs",
     "orthogonalize",
     "paired_difference",
     "pass_at_k",
+    "poles",
     "preflight",
     "probe_errors",
     "proxy",
+    "quantiles",
     "read_samples",
     "replay",
     "safe_band",
     "select",
     "sft",
     "training_log",
+    "within_polygon",
+    "within_range",
     "write_report",
     "zero_token_prompt",
 ]

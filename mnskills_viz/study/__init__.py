@@ -10,7 +10,7 @@ class Study(StudyTraining):
     """One model, one corpus, and what was found about them.
 
     Use `Study.create` or `Study.open`. The parts build on each other, a module each: the folder,
-    its rows, bases, steering, weakness, selection, training.
+    its rows, bases, steering, weakness, single rows, selection, training.
 
     Attributes
     ----------

@@ -17,7 +17,8 @@ from ..selection.contamination import SHARE, N, contamination
 from ..selection.recipe import Selection, check_recipe
 from ..selection.select import replay, select
 from .kept import as_parquet, key_of, read_table
-from .weakness import Errors, Side, StudyWeakness
+from .looking import StudyLooking
+from .weakness import Errors, Side
 
 Unit = Literal["rows", "tokens"]
 
@@ -25,7 +26,7 @@ CHOICES = ("side", "errors", "unit", "utility", "decontaminate")
 """What `StudySelecting.select` decides before the rows are chosen; a recipe keeps it."""
 
 
-class StudySelecting(StudyWeakness):
+class StudySelecting(StudyLooking):
     """The part of a study that chooses what to train on."""
 
     def select(

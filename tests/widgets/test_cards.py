@@ -7,18 +7,17 @@ import pytest
 
 import mnskills_viz as mn
 from mnskills_viz.axes.badges import badges
-from mnskills_viz.widgets.state import (
-    FILTERS,
-    SORTS,
-    BasisFacts,
-    ExplorerState,
+from mnskills_viz.axes.examples import CategoryCounts
+from mnskills_viz.widgets.cards import (
     axis_card,
     axis_list,
     example_in_full,
     histogram,
-    said_about,
+    rows_of_card,
     shortened,
 )
+from mnskills_viz.widgets.facts import BasisFacts, said_about
+from mnskills_viz.widgets.state import FILTERS, SORTS, ExplorerState
 
 BASIS = "pca-1"
 
@@ -33,6 +32,10 @@ def study(tiny_study: mn.Study, tmp_path: Path) -> mn.Study:
 @pytest.fixture(scope="module")
 def facts(tiny_study: mn.Study) -> BasisFacts:
     return BasisFacts(tiny_study, BASIS)
+
+
+def at(axis: int, **looks) -> ExplorerState:
+    return ExplorerState(BASIS, axis, **looks)
 
 
 def listed(facts: BasisFacts, said=None, **looks) -> list[int]:
@@ -59,7 +62,10 @@ def test_the_list_says_of_every_axis_what_the_studys_table_says(tiny_study, fact
 def test_what_is_shown_is_json_without_nan(tiny_study, facts):
     for basis in tiny_study.basis_names:  # an autoencoder's axes have no stability, and no proxy
         known = facts if basis == BASIS else BasisFacts(tiny_study, basis)
-        shown = [axis_list(known, {}, ExplorerState(basis)), axis_card(known, {}, 0)]
+        shown = [
+            axis_list(known, {}, ExplorerState(basis)),
+            axis_card(known, {}, ExplorerState(basis)),
+        ]
         assert json.loads(json.dumps(shown, allow_nan=False)) == shown
 
 
@@ -97,7 +103,7 @@ def test_search_looks_through_labels_whatever_their_case(facts):
 
 
 def test_search_looks_through_the_examples_that_a_card_shows(facts):
-    text = axis_card(facts, {}, 4)["positive"]["examples"][0]["prompt"]
+    text = axis_card(facts, {}, at(4))["positive"]["examples"][0]["prompt"]
     assert 4 in listed(facts, query=text)
     assert listed(facts, query="nothing holds these words") == []
 
@@ -115,7 +121,7 @@ def test_an_unknown_order_or_filter_is_refused_by_name():
 def test_the_poles_show_the_most_extreme_rows_of_the_axis(tiny_study, facts):
     scale = tiny_study.basis(BASIS).scale_
     z = tiny_study.coordinates(BASIS)[:, 1] / scale[1]
-    card = axis_card(facts, {}, 1)
+    card = axis_card(facts, {}, at(1))
     n = len(card["positive"]["examples"])
     shown = {pole: [e["z"] for e in card[pole]["examples"]] for pole in ("positive", "negative")}
     np.testing.assert_allclose(shown["positive"], np.sort(z)[::-1][:n], atol=1e-3)
@@ -123,7 +129,7 @@ def test_the_poles_show_the_most_extreme_rows_of_the_axis(tiny_study, facts):
 
 
 def test_an_example_of_a_card_is_the_corpuss_own(tiny_study, facts):
-    for example in axis_card(facts, {}, 0)["negative"]["examples"]:
+    for example in axis_card(facts, {}, at(0))["negative"]["examples"]:
         original = tiny_study.corpus[example["row"]]
         assert (example["id"], example["category"]) == (original.id, original.category)
         full = example_in_full(tiny_study, example["row"])
@@ -137,18 +143,44 @@ def test_labels_and_notes_reach_list_and_card(study, facts):
     study.annotations.set("another", 5, "negative", "not ours")
     said = said_about(study, BASIS)
     assert axis_list(facts, said, ExplorerState(BASIS))[5]["positive"]["label"] == "counts letters"
-    card = axis_card(facts, said, 5)
+    card = axis_card(facts, said, at(5))
     assert (card["notes"], card["negative"]["label"]) == ("look again", "")
+
+
+def test_a_confirmed_label_is_listed_as_such(study, facts):
+    study.annotations.set(BASIS, 3, "state", "confirmed")
+    said = said_about(study, BASIS)
+    assert axis_list(facts, said, ExplorerState(BASIS, only="confirmed"))[0]["axis"] == 3
+    assert axis_card(facts, said, at(3))["state"] == "confirmed"
+
+
+def test_quantiles_run_from_the_lowest_row_to_the_highest(facts):
+    card = axis_card(facts, {}, at(2, mode="quantiles"))
+    z = [example["z"] for example in card["quantiles"]]
+    assert z == sorted(z)
+    lowest, highest = facts.z[:, 2].min(), facts.z[:, 2].max()
+    np.testing.assert_allclose([z[0], z[-1]], [lowest, highest], atol=1e-3)
+    assert rows_of_card(card) == [example["row"] for example in card["quantiles"]]
+
+
+def test_matched_pairs_are_of_one_category_and_about_one_length(facts):
+    card = axis_card(facts, {}, at(2, mode="matched"))
+    lengths = facts.study.activations.n_counted
+    assert card["pairs"]
+    for low, high in card["pairs"]:
+        assert low["category"] == high["category"]
+        assert low["z"] < high["z"]
+        assert 0.75 < lengths[low["row"]] / lengths[high["row"]] < 1.34
 
 
 def test_an_axis_that_is_not_there_is_named(facts):
     with pytest.raises(mn.InputError, match="axes 0 to 7, not 8"):
-        axis_card(facts, {}, 8)
+        axis_card(facts, {}, at(8))
 
 
 def test_the_histogram_counts_every_row_once_and_keeps_zero_in_the_middle():
     z = np.array([-20.0, -1.0, -0.01, 0.01, 1.0, 2.4, 20.0])
-    found = histogram(z, ["a", "a", None, "b", "b", "b", None])
+    found = histogram(z, CategoryCounts.of(["a", "a", None, "b", "b", "b", None]))
     total = np.array(found["total"])
     assert total.sum() == len(z)
     half = len(total) // 2
@@ -160,7 +192,7 @@ def test_the_histogram_counts_every_row_once_and_keeps_zero_in_the_middle():
 
 def test_the_histogram_agrees_with_numpys():
     z = np.random.default_rng(0).normal(size=5000)
-    found = histogram(z, [None] * len(z))
+    found = histogram(z, CategoryCounts.of([None] * len(z)))
     limit, bins = found["limit"], len(found["total"])
     expected, _ = np.histogram(z, bins=bins, range=(-limit, limit))
     assert np.abs(np.array(found["total"]) - expected).max() <= 1  # a row on an edge

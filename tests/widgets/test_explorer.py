@@ -1,12 +1,16 @@
 import shutil
+import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mnskills_viz as mn
 from mnskills_viz.widgets.explorer import Explorer
 
 BASIS = "pca-1"
+POLES = ("positive", "negative")
 
 
 @pytest.fixture
@@ -174,18 +178,22 @@ def test_a_label_that_cannot_be_saved_is_not_called_saved(explorer, browser, mon
     assert explorer.status["text"] == "OSError: no space left on device"
 
 
-def run_steering(explorer: Explorer, browser: Browser, **asked) -> None:
-    browser.send("steer", **asked)
-    assert explorer._run is not None
-    explorer._run.join(60)
+def run(explorer: Explorer, what: str, **asked) -> None:
+    """Ask for long work, and wait until it is done."""
+    explorer._handle_custom_msg({"type": what} | asked, [])
+    explorer._job.join(60)
+    assert not explorer._job.is_running
+
+
+def run_steering(explorer: Explorer, **asked) -> None:
+    run(explorer, "steer", **asked)
 
 
 def test_steering_shows_what_the_study_generates(explorer, browser, study, monkeypatch):
-    monkeypatch.setattr("mnskills_viz.widgets.explorer.NEW_TOKENS", 6)
     browser.send("axis", axis=1)
-    run_steering(explorer, browser, prompt="What is 2 + 2?", dose=3)
+    run_steering(explorer, prompt="What is 2 + 2?", dose=3)
     assert explorer.status["level"] == "info", explorer.status
-    expected = study.steer(["What is 2 + 2?"], BASIS, 1, 3.0, max_new_tokens=6).iloc[0]
+    expected = study.steer(["What is 2 + 2?"], BASIS, 1, 3.0).iloc[0]
     assert explorer.steering["unsteered"] == expected["unsteered"]
     assert explorer.steering["steered"] == expected["steered"]
     assert explorer.steering["busy"] is False
@@ -199,9 +207,173 @@ def test_a_failing_run_ends_and_says_why(explorer, browser, monkeypatch):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(explorer._study, "steer", broken)
-    run_steering(explorer, browser, prompt="x", dose=1.0)
+    run_steering(explorer, prompt="x", dose=1.0)
     assert explorer.status["text"] == "RuntimeError: out of memory"
     assert explorer.steering["busy"] is False
+
+
+def test_a_run_ends_when_it_is_stopped_and_another_can_begin(explorer, browser, monkeypatch):
+    begun, stopped = threading.Event(), threading.Event()
+
+    def endless(study, basis, axis, dose, prompt, tell):
+        begun.set()
+        try:
+            while True:
+                tell(1, 0)
+                time.sleep(0.001)
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr("mnskills_viz.widgets.panels.steered", endless)
+    browser.send("steer", prompt="x", dose=1)
+    assert begun.wait(10)
+    browser.send("steer", prompt="y", dose=1)
+    assert "a run is under way" in explorer.status["text"]
+    browser.send("stop")
+    assert stopped.wait(10)
+    explorer._job.join(10)
+    assert explorer.status["text"].startswith("stopped")
+    assert explorer.steering.get("busy") is False
+
+
+def test_a_brush_a_search_and_a_lasso_find_the_rows_of_the_closed_form(explorer, browser, study):
+    z = study.z(BASIS)
+    browser.send("axis", axis=2)
+    browser.send("brush", low=0.5, high=None)
+    assert sorted(explorer.rows) == np.flatnonzero(z[:, 2] >= 0.5).tolist()
+    browser.send("search", query="WHAT IS")
+    told = [
+        i
+        for i, e in enumerate(study.corpus)
+        if "what is" in (e.prompt_text + "\n" + e.response).lower()
+    ]
+    assert sorted(explorer.rows) == told
+    browser.send("ready")
+    explorer._lassoed(np.array([[0.0, -9.0], [9.0, -9.0], [9.0, 9.0], [0.0, 9.0]]))
+    assert sorted(explorer.rows) == np.flatnonzero((z[:, 0] >= 0) & (z[:, 0] <= 9)).tolist()
+    explorer._lassoed(None)
+    assert explorer.found["what"] == ""
+
+
+def test_an_explorer_opens_where_the_last_one_was_left(explorer, browser, study):
+    browser.send("axis", axis=3)
+    browser.send("list", sort="variance", only="all", query="a")
+    browser.send("examples", mode="quantiles")
+    browser.send("brush", low=-1, high=0.25)
+    again = mn.explore(mn.Study.open(study.path))
+    assert again.setting == explorer.setting | {"fallback": again.setting["fallback"]}
+    assert (again.card, again.axes, again.found) == (explorer.card, explorer.axes, explorer.found)
+    assert mn.explore(study, other_basis(study)).card["axis"] == 0
+
+
+def other_basis(study) -> str:
+    return next(name for name in study.basis_names if name != BASIS)
+
+
+def test_every_action_leaves_the_line_that_does_it(explorer, browser, study):
+    browser.send("axis", axis=3)
+    assert explorer.status["python"] == f"study.axes({BASIS!r}).loc[3]"
+    browser.label(3, "positive", "spells")
+    browser.send("brush", low=1, high=2)
+    browser.send("undo")
+    lines = study.annotations.history()["python"].tolist()
+    assert f"study.axes({BASIS!r}).loc[3]" in lines
+    assert f"study.annotations.set({BASIS!r}, 3, 'positive', 'spells')" in lines
+    assert f"mn.within_range(study.z({BASIS!r})[:, 3], 1.0, 2.0)" in lines
+    assert "study.annotations.undo()" in lines
+
+
+def test_heat_of_the_examples_adds_up_to_where_they_lie(explorer, browser, study):
+    browser.send("axis", axis=1)
+    browser.send("heat", on=True)
+    shown = {e["row"]: e["z"] for pole in POLES for e in explorer.card[pole]["examples"]}
+    rows = wait_for_heat(browser, set(shown))
+    for row, z in shown.items():
+        heat = rows[row]
+        parts = [sum(heat[side]["values"]) for side in ("prompt", "response")]
+        assert heat["sum"] == pytest.approx(z, abs=2e-2)  # the store holds float16
+        assert sum(parts) + heat["rest"] == pytest.approx(heat["sum"], abs=5e-3)
+    # All axes at once: another one asks the model for nothing.
+    browser.answers.clear()
+    explorer._study.__dict__.pop("model", None)
+    browser.send("axis", axis=1)
+    assert {*wait_for_heat(browser, set(shown))} >= set(shown)
+    assert "model" not in vars(explorer._study)
+
+
+def wait_for_heat(browser, wanted: set[int]) -> dict[int, dict]:
+    found: dict[int, dict] = {}
+    for _ in range(600):
+        for answer in browser.answers:
+            if answer["type"] == "heat":
+                found |= {int(row): heat for row, heat in answer["rows"].items()}
+        if wanted <= set(found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"no heat of {wanted - set(found)}")
+
+
+def test_a_selection_is_made_exported_and_passes_preflight(explorer, browser, study):
+    run(explorer, "select", strategy="random", budget=6, unit="rows", name="mine")
+    assert explorer.selection["n_rows"] == 6
+    assert "mine" in explorer.setting["selections"]
+    run(explorer, "export", selection="mine", format="trl")
+    assert explorer.selection["problems"] == 0
+    folder = Path(explorer.selection["exported"])
+    assert len((folder / "train.jsonl").read_text().splitlines()) == 6
+    assert explorer.status["python"].startswith("study.preflight(")
+
+
+def test_a_bad_budget_is_an_error_in_the_status_line(explorer, browser):
+    run(explorer, "select", strategy="random", budget=0, unit="rows", name="")
+    assert explorer.status["level"] == "error"
+    assert explorer.selection.get("busy") is False
+
+
+def test_the_score_of_a_quiz_is_kept_with_the_label(explorer, browser, study):
+    browser.send("axis", axis=2)
+    browser.label(2, "positive", "long")
+    browser.send("quiz")
+    while not explorer.quiz["done"]:
+        row = explorer.quiz["example"]["row"]
+        browser.send("answer", pole=1 if study.z(BASIS)[row, 2] > 0 else -1)
+    n = explorer.quiz["n"]
+    assert study.annotations.get(BASIS, 2, "quiz") == f"{n}/{n}"
+    assert explorer.card["quiz"] == f"{n}/{n}"
+
+
+def test_a_quiz_asks_nothing_that_was_shown(explorer, browser):
+    browser.send("axis", axis=2)
+    browser.label(2, "positive", "long")
+    shown = {e["row"] for pole in POLES for e in explorer.card[pole]["examples"]}
+    browser.send("quiz")
+    asked = set()
+    while not explorer.quiz["done"]:
+        asked.add(explorer.quiz["example"]["row"])
+        browser.send("answer", pole=1)
+    assert not asked & shown
+
+
+def test_panels_of_an_axis_are_filled(explorer, browser, study):
+    run(explorer, "neighbours")
+    assert explorer.status["level"] == "info", explorer.status
+    assert {one["basis"] for one in explorer.neighbours["axes"]} == {other_basis(study)}
+    run(explorer, "skill", kind="category", value=explorer.setting["categories"][0])
+    assert explorer.skill["axes"]
+    run(explorer, "skill", kind="text", value="adds two numbers")
+    assert explorer.skill["n"] == 1
+    run(explorer, "suggest")
+    assert explorer.status["level"] == "info", explorer.status
+    assert explorer.card["positive"]["label"] == ""  # nothing is ever applied by itself
+
+
+def test_two_explorers_on_one_study_keep_both_labels(explorer, browser, study, monkeypatch):
+    other = mn.explore(mn.Study.open(study.path), BASIS)
+    Browser(other, monkeypatch).label(1, "positive", "theirs")
+    browser.label(1, "negative", "ours")
+    browser.send("axis", axis=1)
+    assert explorer.card["positive"]["label"] == "theirs"
+    assert explorer.card["negative"]["label"] == "ours"
 
 
 def test_refresh_finds_a_basis_that_was_fitted_meanwhile(explorer, browser, study):

@@ -1,19 +1,145 @@
-// Examples, and the two poles that they lie at.
+// Examples: their texts, folded or whole, plain or with what each token adds.
 
-const LINES = 2; // of a response that is folded up, and about how many characters
+const LINES = 2; // of a text that is folded up, and about how many characters
 const FITS = 150; // of prompt and response can be seen without unfolding
+const FOLDED = 600; // characters in tokens that are drawn of a folded text: more than its lines hold
+const LEVELS = 8; // of colour
+const TELLING = 0.99; // the colours reach so far that of a hundred tokens one goes beyond
+
+/** A coordinate or a part of one. @param {number} z */
+const sigmas = (z) => `${signed(z, Math.abs(z) < 0.005 && z !== 0 ? 3 : 2)} σ`;
+/** @param {number} z @returns {PoleName} */
+const poleOf = (z) => (z < 0 ? "negative" : "positive");
 
 /**
- * @param {Example} example @param {PoleName} pole
- * @param {{ send: Send, point: (row: number | null) => void, use: (prompt: string) => void }} does
+ * Tokens that can be seen: a character cut over several tokens stands on the first of them, and
+ * what the others add, which have no text, is painted there too.
+ * @param {TokenValues} part
  */
-function exampleItem(example, pole, does) {
+function visibleTokens({ tokens, values }) {
+  /** @type {TokenValues} */
+  const seen = { tokens: [], values: [] };
+  let early = 0;
+  tokens.forEach((text, i) => {
+    const last = seen.values.length - 1;
+    if (text) {
+      seen.tokens.push(text);
+      seen.values.push(values[i] + early);
+      early = 0;
+    } else if (last >= 0) seen.values[last] += values[i];
+    else early += values[i];
+  });
+  return seen;
+}
+
+/** What tokens add, for the rows of one axis: all of them are painted on one scale. */
+function heatScale() {
+  const KEPT = 8; // axes
+  /** @type {Map<string, Record<string, RowHeat>>} */
+  const axes = new Map();
+  let key = "";
+  let reach = 1;
+  const measure = () => {
+    const sizes = Object.values(axes.get(key) ?? {})
+      .flatMap(({ prompt, response }) => [...prompt.values, ...response.values])
+      .map(Math.abs)
+      .filter((size) => size > 0)
+      .sort((a, b) => a - b);
+    reach = sizes[Math.ceil(TELLING * sizes.length) - 1] || 1;
+  };
+  return {
+    on: false,
+    reach: () => reach,
+    /** The axis that is shown. @param {string} basis @param {number} axis */
+    about(basis, axis) {
+      if (key === `${basis}/${axis}`) return;
+      key = `${basis}/${axis}`;
+      measure();
+    },
+    /** @param {HeatMessage} message */
+    add({ basis, axis, rows }) {
+      const name = `${basis}/${axis}`;
+      const known = axes.get(name);
+      axes.delete(name); // the newest comes last
+      const seen = Object.entries(rows).map(([row, heat]) => [
+        row,
+        { ...heat, prompt: visibleTokens(heat.prompt), response: visibleTokens(heat.response) },
+      ]);
+      axes.set(name, { ...known, ...Object.fromEntries(seen) });
+      for (const oldest of [...axes.keys()].slice(0, -KEPT)) axes.delete(oldest);
+      if (name === key) measure();
+    },
+    /** @param {number} row @returns {RowHeat | undefined} */
+    of: (row) => axes.get(key)?.[row],
+  };
+}
+
+/** What the colours mean; hidden while there are none. */
+function heatLegend() {
+  const [low, high] = [h("span", {}), h("span", {})];
+  const node = h("span", { class: "mn-heat-scale", hidden: true }, low, h("i", { "aria-hidden": "true" }), high);
+  return {
+    node,
+    /** @param {ReturnType<typeof heatScale>} heat */
+    show(heat) {
+      node.hidden = !heat.on;
+      low.textContent = fixed(-heat.reach(), 2);
+      high.textContent = `+${fixed(heat.reach(), 2)} σ a token`;
+    },
+  };
+}
+
+/** @param {TokenValues} part @param {number} reach of the scale @param {number} most characters */
+function tokenSpans({ tokens, values }, reach, most) {
+  const fragment = document.createDocumentFragment();
+  for (let i = 0, length = 0; i < tokens.length && length < most; length += tokens[i++].length) {
+    const token = document.createElement("span");
+    const level = Math.min(LEVELS, Math.round((LEVELS * Math.abs(values[i])) / reach));
+    token.className = level ? `mn-token mn-${values[i] < 0 ? "minus" : "plus"} mn-level-${level}` : "mn-token";
+    token.title = sigmas(values[i]);
+    token.textContent = tokens[i];
+    fragment.append(token);
+  }
+  return fragment;
+}
+
+/** The tokens that add or take away most, in words. @param {RowHeat} heat */
+function strongest({ prompt, response }) {
+  const tokens = [...prompt.tokens, ...response.tokens];
+  const values = [...prompt.values, ...response.values];
+  const order = values.map((_, i) => i).filter((i) => tokens[i].trim());
+  order.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
+  const said = order.slice(0, 2).map((i) => `“${tokens[i].trim()}” ${signed(values[i], 2)}`);
+  return said.length ? `strongest ${said.join(", ")}` : "";
+}
+
+/**
+ * @typedef {object} ItemDoes
+ * @property {Send} send
+ * @property {(prompt: string) => void} use
+ * @property {(row: number | null) => void} [point]
+ * @property {ReturnType<typeof heatScale>} heat
+ */
+
+/**
+ * @param {Example} example
+ * @param {ItemDoes} does
+ * @param {{ pole?: PoleName, category?: boolean, limit?: number }} [how] whose colour it has; whether
+ * it names its category; where the scale ends on which its place is drawn, if it is
+ */
+function exampleItem(example, does, how = {}) {
+  const { pole = poleOf(example.z), category = true, limit } = how;
+  const texts = { prompt: example.prompt, response: example.response };
   let open = false;
   let whole = !example.cut;
+  let waitsForUse = false;
   const toggle = h("button", { type: "button", class: "mn-quiet mn-toggle" });
-  const use = h("button", { type: "button", class: "mn-quiet mn-use" }, "use as prompt");
-  const prompt = h("p", { class: "mn-text" }, example.prompt);
-  const response = h("p", { class: "mn-text mn-response" }, example.response);
+  const use = h("button", { type: "button", class: "mn-quiet mn-use", "aria-label": `Use ${example.id} as the prompt to steer` }, "use as prompt");
+  const prompt = h("p", { class: "mn-text", dir: "auto" });
+  const response = h("p", { class: "mn-text mn-response", dir: "auto" });
+  const sums = h("span", { class: "mn-sums" });
+  const token = h("span", { class: "mn-strongest" });
+  const adds = h("p", { class: "mn-adds", hidden: true }, sums, token);
   const item = h(
     "li",
     { class: "mn-example", "data-row": example.row },
@@ -21,111 +147,134 @@ function exampleItem(example, pole, does) {
       "div",
       { class: "mn-example-head" },
       h("span", { class: `mn-z mn-tint-${pole}`, title: "coordinate, in standard deviations" }, signed(example.z, 2)),
-      h("span", { class: "mn-category" }, example.category ?? "no category"),
+      limit ? placeOnScale(example.z, limit) : null,
+      category ? h("span", { class: "mn-category" }, example.category ?? "no category") : null,
       h("span", { class: "mn-id", title: example.split ? `${example.id}, ${example.split}` : example.id }, example.id),
       use,
       toggle,
     ),
     prompt,
     example.response ? response : null,
+    adds,
   );
-  toggle.hidden = !(example.cut || example.response.split("\n").length > LINES || example.prompt.length + example.response.length > FITS);
+
+  let drawn = "";
+  const draw = () => {
+    const parts = does.heat.on ? does.heat.of(example.row) : undefined;
+    const now = JSON.stringify([does.heat.on, does.heat.reach(), open, texts, parts]);
+    if (now === drawn) return; // so that what is marked to be copied stays marked
+    drawn = now;
+    item.classList.toggle("mn-heated", Boolean(parts));
+    adds.hidden = !does.heat.on;
+    if (parts) {
+      const most = open ? Infinity : FOLDED;
+      prompt.replaceChildren(tokenSpans(parts.prompt, does.heat.reach(), most));
+      response.replaceChildren(tokenSpans(parts.response, does.heat.reach(), most));
+      const answer = example.response ? `, answer ${signed(parts.response.values.reduce((sum, z) => sum + z, 0), 2)}` : "";
+      const asked = signed(parts.prompt.values.reduce((sum, z) => sum + z, 0), 2);
+      sums.textContent = `prompt ${asked}${answer}, template ${signed(parts.rest, 2)}: together ${signed(parts.sum, 2)}\u00a0σ`;
+      token.textContent = token.dataset.rest = strongest(parts);
+    } else {
+      prompt.textContent = texts.prompt;
+      response.textContent = texts.response;
+      sums.textContent = does.heat.on ? "reading tokens…" : "";
+      token.textContent = token.dataset.rest = "";
+    }
+  };
   const show = () => {
     item.classList.toggle("mn-open", open);
     toggle.textContent = open ? "less" : "more";
     toggle.setAttribute("aria-expanded", String(open));
-    toggle.setAttribute("aria-label", `${open ? "Show less" : "Show all"} of ${example.id}`);
+    toggle.setAttribute("aria-label", `Show ${open ? "less" : "all"} of ${example.id}`);
   };
+  const heated = () => item.classList.contains("mn-heated");
   toggle.addEventListener("click", () => {
     open = !open;
     if (open && !whole) does.send({ type: "example", row: example.row });
     show();
+    if (heated()) draw();
   });
-  use.setAttribute("aria-label", `Use ${example.id} as the prompt to steer`);
-  use.addEventListener("click", () => does.use(prompt.textContent ?? ""));
-  item.addEventListener("mouseenter", () => does.point(example.row));
-  item.addEventListener("focusin", () => does.point(example.row));
-  item.addEventListener("mouseleave", () => does.point(null));
+  use.addEventListener("click", () => {
+    waitsForUse = !whole; // a prompt that was cut would be another prompt
+    if (whole) does.use(texts.prompt);
+    else does.send({ type: "example", row: example.row });
+  });
+  item.addEventListener("mouseenter", () => does.point?.(example.row));
+  item.addEventListener("focusin", () => does.point?.(example.row));
+  item.addEventListener("mouseleave", () => does.point?.(null));
+  item.addEventListener("pointerover", (/** @type {any} */ event) => {
+    if (!heated()) return;
+    const at = event.target.closest(".mn-token");
+    token.textContent = at ? `“${at.textContent.trim()}” ${at.title}` : token.dataset.rest;
+  });
+  item.addEventListener("pointerleave", () => {
+    if (heated()) token.textContent = token.dataset.rest;
+  });
+
+  toggle.hidden = !(example.cut || example.response.split("\n").length > LINES || example.prompt.length + example.response.length > FITS);
+  draw();
   show();
   return {
     item,
+    row: example.row,
+    draw,
+    /** Whether there is more than is seen, as it is laid out; null where it is not. */
+    folded() {
+      if (open || (!whole && !heated())) return true;
+      const texts = [prompt, response].filter((text) => text.isConnected);
+      if (!prompt.clientHeight) return null;
+      return texts.some((text) => text.scrollHeight > text.clientHeight + 1);
+    },
+    /** @param {boolean} more */
+    offer(more) {
+      toggle.hidden = !more;
+    },
     /** The whole text has come. @param {{ prompt: string, response: string }} full */
     complete(full) {
       whole = true;
-      prompt.textContent = full.prompt;
-      response.textContent = full.response;
+      Object.assign(texts, { prompt: full.prompt, response: full.response });
+      if (!heated()) draw();
+      if (waitsForUse) does.use(texts.prompt);
+      waitsForUse = false;
     },
   };
 }
 
+/** Where a coordinate lies between -limit and limit: a bar from zero. @param {number} z @param {number} limit */
+function placeOnScale(z, limit) {
+  const reach = Math.max(-1, Math.min(1, z / limit)) * 50;
+  const bar = h("i", { class: `mn-at-${poleOf(z)}`, style: `left:${50 + Math.min(0, reach)}%;width:${Math.abs(reach)}%` });
+  return h("span", { class: "mn-at", "aria-hidden": "true" }, bar);
+}
+
 /**
- * @param {PoleName} pole
- * @param {ReturnType<typeof saver>} saving
- * @param {{ send: Send, point: (row: number | null) => void, use: (prompt: string) => void,
- *           highlight: (category: string) => void, highlighted: () => string }} does
+ * The items that are shown in one place.
+ * @param {Element} place whose width they go by
  */
-function poleView(pole, saving, does) {
-  const { sign, word } = POLES[pole];
-  const input = h("input", {
-    type: "text",
-    class: `mn-label mn-label-${pole}`,
-    placeholder: "name this pole",
-    "aria-label": `Label of the ${word} pole`,
-    spellcheck: "false",
-    autocomplete: "off",
-  });
-  const label = saving.field(input, pole);
-  const standing = h("p", { class: "mn-standing" });
-  const list = h("ol", { class: "mn-examples", "aria-label": `Examples at the ${word} pole` });
-  const node = h(
-    "section",
-    { class: `mn-pole mn-pole-${pole}`, "aria-label": `${word} pole` },
-    h("div", { class: "mn-pole-head" }, h("span", { class: `mn-sign mn-tint-${pole}`, "aria-hidden": "true" }, sign), input),
-    standing,
-    list,
-  );
-  /** @type {Map<number, ReturnType<typeof exampleItem>>} */
-  let items = new Map();
-  let drawn = "";
-
-  /** @param {Card} card */
-  const standingParts = (card) => {
-    const { categories, weak } = card[pole];
-    const chips = categories.map(({ name, share }) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: "mn-chip",
-          "aria-pressed": String(does.highlighted() === name),
-          title: `Highlight ${name} in the histogram`,
-          onclick: () => does.highlight(name),
-        },
-        `${name} ${Math.round(100 * share)} %`,
-      ),
-    );
-    if (!weak) return chips;
-    const interval = weak.low === null || weak.high === null ? "" : ` [${weak.low.toFixed(2)}, ${weak.high.toFixed(2)}]`;
-    const mean = card.mean_error === null ? "" : `, mean ${card.mean_error.toFixed(2)}`;
-    const title = "the model's error on probe examples of this pole, pulled to the mean by how little is known";
-    return [...chips, h("span", { class: "mn-weakness", title }, `weakness ${weak.value.toFixed(2)}${interval}${mean}`)];
+function exampleGroup(place) {
+  /** @type {ReturnType<typeof exampleItem>[]} */
+  let items = [];
+  const fit = () => {
+    const more = items.map((item) => item.folded()); // all reading comes before all writing
+    items.forEach((item, i) => more[i] !== null && item.offer(Boolean(more[i])));
   };
-
+  const later = () => requestAnimationFrame(fit);
+  new ResizeObserver(later).observe(place);
   return {
-    node,
-    /** @param {Card} card */
-    show(card) {
-      label.show(card[pole].label, card.basis, card.axis);
-      standing.replaceChildren(...standingParts(card));
-      const examples = card[pole].examples;
-      const wanted = JSON.stringify([card.basis, card.axis, examples]);
-      if (wanted === drawn) return; // expanded examples stay so while a label is typed
-      drawn = wanted;
-      items = new Map(examples.map((example) => [example.row, exampleItem(example, pole, does)]));
-      list.replaceChildren(...[...items.values()].map(({ item }) => item));
-      list.scrollTop = 0;
+    /** @param {ReturnType<typeof exampleItem>[]} now @param {Element[]} lists that they are new in */
+    set(now, lists) {
+      items = now;
+      later();
+      requestAnimationFrame(() => lists.forEach((list) => (list.scrollTop = 0))); // with the layout that comes anyway
+    },
+    draw() {
+      for (const item of items) item.draw();
+      later();
     },
     /** @param {{ row: number, prompt: string, response: string }} full */
-    complete: (full) => items.get(full.row)?.complete(full),
+    complete(full) {
+      for (const item of items) if (item.row === full.row) item.complete(full);
+      later();
+    },
   };
 }

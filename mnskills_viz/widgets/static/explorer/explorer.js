@@ -17,6 +17,7 @@ function render({ model, el }) {
   const saveStatus = h("span", { class: "mn-save-status", role: "status" });
   const saving = saver(send, saveStatus);
   const status = h("div", { class: "mn-status", role: "status", "aria-live": "polite" });
+  const python = copyLine();
 
   const choose = (/** @type {number} */ axis) => {
     if (axis === wanted) return;
@@ -29,13 +30,25 @@ function render({ model, el }) {
   };
   const list = axisList(prefix, choose);
   const steer = steerView(send);
-  const card = cardView({ previous: () => list.move(-1), next: () => list.move(1), send, use: steer.use }, saving);
+  const select = selectView(send);
+  const skill = skillView(send);
+  const quiz = quizView(send);
+  const neighbours = neighboursView(send);
+  const panels = [steer, select, skill, quiz, neighbours];
+  const does = { send, use: steer.use, previous: () => list.move(-1), next: () => list.move(1) };
+  const card = cardView(does, saving);
+  const found = foundView(does);
+  const map = mapView(send);
+  const main = h("div", { class: "mn-main" }, card.node, found.node, map.node);
 
+  let typing = 0;
+  let searched = "";
   const ask = () => {
     clearTimeout(typing);
     send({ type: "list", sort: sort.node.value, only: only.node.value, query: search.value });
+    if (search.value !== searched) send({ type: "search", query: search.value });
+    searched = search.value;
   };
-  let typing = 0;
   const basis = chooser("Basis", (name) => {
     saving.flushAll();
     send({ type: "basis", basis: name });
@@ -90,10 +103,10 @@ function render({ model, el }) {
         list.node,
         list.none,
       ),
-      card.node,
-      steer.node,
+      main,
+      h("aside", { class: "mn-panels", "aria-label": "What to do with the axis" }, ...panels.map((panel) => panel.node)),
     ),
-    status,
+    h("footer", { class: "mn-foot" }, status, python.node),
     hides,
   );
 
@@ -116,9 +129,15 @@ function render({ model, el }) {
     basis.show(setting.bases, setting.basis);
     sort.show(setting.sorts, setting.sort);
     only.show(setting.filters, setting.only);
+    if (document.activeElement !== search && search.value !== setting.query) {
+      search.value = setting.query;
+      searched = setting.query;
+    }
     // The class comes from our own kernel, and only letters can leave the style sheet's selector.
     hides.textContent = `.${String(setting.fallback).replace(/[^\w-]/g, "")} { display: none }`;
-    steer.set(setting);
+    card.setting(setting);
+    found.setting(setting);
+    for (const panel of panels) panel.set(setting);
   };
   const showCard = () => {
     const now = model.get("card");
@@ -127,38 +146,63 @@ function render({ model, el }) {
     wanted = now.axis;
     list.select(now.axis);
     card.show(now);
-    steer.about(now);
+    for (const panel of panels) panel.about(now);
+  };
+  const showFound = () => {
+    const now = model.get("found");
+    // A range is seen under the histogram that it was picked on, the rest where it was asked for.
+    if (now.what === "range") card.node.querySelector(".mn-histogram")?.after(found.node);
+    else if (found.node.parentElement !== main) main.insertBefore(found.node, map.node);
+    found.show(now);
+    card.found(now);
   };
   const showStatus = () => {
-    const { level = "info", text = "" } = model.get("status");
+    const { level = "info", text = "", python: line = "" } = model.get("status");
     status.className = `mn-status mn-status-${level}`;
     status.textContent = level === "error" ? `⚠ ${text}` : text || KEYS;
+    python.show(line);
     if (level !== "error") return;
     clearTimeout(sign);
     root.classList.remove("mn-waiting");
     wanted = model.get("card").axis; // what was asked for did not come
     list.select(wanted);
-    steer.refused(model.get("steering"));
+    for (const panel of panels) panel.refused();
+    showPanels();
   };
-  const showList = () => list.show(model.get("axes"));
-  const showSteering = () => steer.show(model.get("steering"));
+  /** @type {Record<string, () => void>} */
+  const shows = {
+    axes: () => list.show(model.get("axes")),
+    setting: showSetting,
+    card: showCard,
+    found: showFound,
+    atlas: () => map.show(model.get("atlas"), model.get("setting").n_axes),
+    map: () => map.figure(model),
+    steering: () => steer.show(model.get("steering")),
+    doses: () => steer.showDoses(model.get("doses")),
+    selection: () => select.show(model.get("selection")),
+    skill: () => skill.show(model.get("skill")),
+    quiz: () => quiz.show(model.get("quiz")),
+    neighbours: () => neighbours.show(model.get("neighbours")),
+    suggestions: () => card.suggest(model.get("suggestions")),
+    status: showStatus,
+  };
+  const showPanels = () => {
+    for (const name of ["steering", "doses", "selection", "skill", "quiz", "neighbours", "suggestions"]) shows[name]();
+  };
   const receive = (/** @type {any} */ message) => {
     if (message.type === "saved" || message.type === "failed") saving.settled(message.seq, message.type === "saved");
-    else if (message.type === "example") card.complete(message);
+    else if (message.type === "example") [card, found].forEach((part) => part.complete(message));
+    else if (message.type === "heat") [card, found].forEach((part) => part.heat(message));
   };
 
   /** @type {[string, (value: any) => void][]} */
-  const listeners = [
-    ["change:setting", showSetting],
-    ["change:axes", showList],
-    ["change:card", showCard],
-    ["change:steering", showSteering],
-    ["change:status", showStatus],
-    ["msg:custom", receive],
-  ];
+  const listeners = Object.entries(shows).map(([name, show]) => [`change:${name}`, show]);
+  listeners.push(["msg:custom", receive]);
   for (const [event, listener] of listeners) model.on(event, listener);
   el.append(root);
-  for (const show of [showSetting, showList, showCard, showSteering, showStatus]) show();
+  for (const show of Object.values(shows)) show();
+  // The map's script is large: what is seen first does not wait for it.
+  requestAnimationFrame(() => setTimeout(() => send({ type: "ready" })));
 
   return () => {
     saving.flushAll();

@@ -1,13 +1,30 @@
-// How the rows lie along the axis.
+// How the rows lie along the axis, and a range of it that is picked to be browsed.
 
-/** @param {() => void} changed when another category is highlighted */
-function histogramView(changed) {
+/** @typedef {{ from: number, to: number }} Band edges between bars, counted from the left */
+
+const GRIP = { mouse: 6, touch: 18 }; // px around a handle that hold it
+
+/**
+ * @param {() => void} changed when another category is highlighted
+ * @param {Send} send
+ */
+function histogramView(changed, send) {
   const EVERY = "all categories";
   const HEIGHT = 100;
-  const bars = svg("svg", { class: "mn-bars", preserveAspectRatio: "none", role: "img" });
+  const [total, over] = [false, true].map((is) => barGroup(HEIGHT, is));
+  const bars = svg("svg", { class: "mn-bars", preserveAspectRatio: "none", "aria-hidden": "true" }, total.node, over.node);
   const ticks = h("div", { class: "mn-ticks", "aria-hidden": "true" });
   const scale = h("div", { class: "mn-scale", "aria-hidden": "true" });
   const caption = h("span", { class: "mn-caption" });
+  const picked = h("span", { class: "mn-range", role: "status" });
+  const drop = h("button", { type: "button", class: "mn-quiet mn-brush-clear", "aria-label": "Clear the range", hidden: true }, "clear");
+  const plot = h(
+    "div",
+    { class: "mn-plot", tabindex: "0", role: "group", "aria-roledescription": "histogram" },
+    bars,
+    ticks,
+    h("div", { class: "mn-brush", "aria-hidden": "true" }, h("i", {}), h("i", {})),
+  );
   let highlighted = EVERY;
   const pick = chooser("Highlight a category in the histogram", (name) => {
     highlighted = name;
@@ -16,30 +33,170 @@ function histogramView(changed) {
   const node = h(
     "figure",
     { class: "mn-histogram" },
-    h("figcaption", {}, caption, h("label", {}, "highlight ", pick.node)),
-    h("div", { class: "mn-plot" }, bars, ticks),
+    h("figcaption", {}, h("span", { class: "mn-counts" }, caption, picked, drop), h("label", {}, "highlight ", pick.node)),
+    plot,
     scale,
   );
 
-  /** @param {number[]} counts @param {number} peak @param {Histogram} shown @param {boolean} over */
-  const rects = (counts, peak, shown, over) =>
-    counts.map((count, i) => {
-      const middle = (2 * (i + 0.5)) / counts.length - 1; // -1 ... 1
-      const height = (HEIGHT * count) / peak;
-      const [from, to] = [i, i + 1].map((k) => ((2 * k) / counts.length - 1) * shown.limit);
-      return svg(
-        "rect",
-        {
-          class: `mn-bar mn-bar-${middle < 0 ? "negative" : "positive"}${over ? " mn-over" : ""}`,
-          x: i + 0.06,
-          width: 0.88,
-          y: HEIGHT - height,
-          height,
-          opacity: over ? 1 : 0.3 + 0.6 * Math.abs(middle),
-        },
-        svg("title", {}, `${signed(from, 1)} to ${signed(to, 1)} σ: ${count} rows`),
-      );
-    });
+  /** @type {Histogram} */
+  let shown = { limit: 1, total: [], categories: [] };
+  let home = { basis: "", axis: -1 }; // whose histogram it is
+  /** @type {Found | null} */
+  let browsed = null;
+  let offered = "";
+  let counted = "";
+
+  // ---- the range, in bars: it begins and ends between two of them, so that counts are exact
+  /** @type {Band | null} */
+  let band = null;
+  let asked = false; // the kernel shows the rows of a range
+  let pending = false; // the range was changed by key, and not yet asked for
+  /** @type {null | { move: (place: number) => Band, before: Band | null, moved: boolean, still: boolean }} */
+  let dragging = null;
+  const size = () => shown.total.length;
+  const zOf = (/** @type {number} */ edge) => ((2 * edge) / size() - 1) * shown.limit;
+  /** @param {Band} range */
+  const countOf = ({ from, to }) => shown.total.slice(from, to).reduce((sum, count) => sum + count, 0);
+  /** @param {Band} range what ends with the axis is open there */
+  const wordsOf = ({ from, to }) => {
+    const [low, high] = [from, to].map((edge) => `${signed(zOf(edge), 2)} σ`);
+    if (from <= 0 && to >= size()) return "all of it";
+    return from <= 0 ? `below ${high}` : to >= size() ? `from ${low}` : `${low.slice(0, -2)} to ${high}`;
+  };
+
+  const drawBand = () => {
+    plot.classList.toggle("mn-brushed", Boolean(band));
+    drop.hidden = !band;
+    caption.hidden = Boolean(band);
+    caption.textContent = counted;
+    picked.textContent = "";
+    if (!band) return;
+    plot.style.setProperty("--mn-from", String(band.from / size()));
+    plot.style.setProperty("--mn-to", String(band.to / size()));
+    const all = countOf({ from: 0, to: size() });
+    const hint = pending ? " · Enter shows them" : "";
+    picked.textContent = `${wordsOf(band)}: ${whole(countOf(band))} of ${whole(all)} rows${hint}`;
+  };
+  const browse = () => {
+    if (!band) return;
+    [asked, pending] = [true, false];
+    drawBand();
+    const low = band.from <= 0 ? null : zOf(band.from);
+    const high = band.to >= size() ? null : zOf(band.to);
+    send({ type: "brush", low, high });
+  };
+  const clear = () => {
+    if (asked) send({ type: "clear" });
+    [band, asked, pending] = [null, false, false];
+    drawBand();
+  };
+  drop.addEventListener("click", () => {
+    clear();
+    plot.focus(); // the button is gone
+  });
+
+  // ---- by pointer
+  const within = (/** @type {number} */ place) => Math.max(0, Math.min(size(), place));
+  /** Where a pointer is, in bars from the left. @param {PointerEvent} event */
+  const placeOf = (event) => {
+    const box = plot.getBoundingClientRect();
+    return { place: within(((event.clientX - box.left) / box.width) * size()), bar: box.width / size() };
+  };
+  /** From one edge to where the pointer is. @param {number} fixed */
+  const edgeDrag = (fixed) => (/** @type {number} */ place) => {
+    const edge = Math.round(place) === fixed ? fixed + (place < fixed || fixed === size() ? -1 : 1) : Math.round(place);
+    return { from: Math.min(fixed, edge), to: Math.max(fixed, edge) };
+  };
+  /** Every bar that the pointer came over. @param {number} start */
+  const newDrag = (start) => (/** @type {number} */ place) => {
+    const [one, other] = [start, place].map((at) => Math.min(size() - 1, Math.floor(at)));
+    return { from: Math.min(one, other), to: Math.max(one, other) + 1 };
+  };
+  /** The whole range along with the pointer. @param {Band} range @param {number} start */
+  const moveDrag = ({ from, to }, start) => (/** @type {number} */ place) => {
+    const by = Math.max(-from, Math.min(size() - to, Math.round(place - start)));
+    return { from: from + by, to: to + by };
+  };
+  plot.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
+    if (event.button !== 0 || !event.isPrimary || !size()) return;
+    const { place, bar } = placeOf(event);
+    const grip = (event.pointerType === "mouse" ? GRIP.mouse : GRIP.touch) / bar;
+    const near = (/** @type {number} */ edge) => Math.abs(place - edge) <= grip;
+    const { from, to } = band ?? { from: NaN, to: NaN };
+    const inside = place > from && place < to;
+    const move = near(to) ? edgeDrag(from) : near(from) ? edgeDrag(to) : band && inside ? moveDrag(band, place) : newDrag(place);
+    dragging = { move, before: band, moved: false, still: near(to) || near(from) || inside };
+    plot.setPointerCapture(event.pointerId);
+    if (!dragging.still) band = move(place);
+    drawBand();
+  });
+  plot.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
+    if (!size()) return;
+    const { place } = placeOf(event);
+    if (!dragging) return point(place);
+    const next = dragging.move(place);
+    if (band && next.from === band.from && next.to === band.to) return;
+    dragging.moved = true;
+    band = next;
+    drawBand();
+  });
+  plot.addEventListener("pointerleave", () => point(null));
+  plot.addEventListener("pointerup", () => {
+    const last = dragging;
+    dragging = null;
+    if (last && (last.moved || !last.still)) browse();
+  });
+  const giveUp = () => {
+    if (!dragging) return;
+    [band, dragging] = [dragging.before, null];
+    drawBand();
+  };
+  plot.addEventListener("pointercancel", giveUp);
+
+  // ---- by key
+  /** Begins at the end that the arrow points to, where people look first. @param {number} step */
+  const firstBand = (step) => {
+    const width = Math.max(1, Math.round(size() / 12));
+    return step < 0 ? { from: 0, to: width } : { from: size() - width, to: size() };
+  };
+  plot.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !size()) return;
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step) {
+      if (!band) band = firstBand(step);
+      else if (!event.shiftKey) band = moveDrag(band, 0)(step);
+      else if (step < 0) band = { ...band, from: Math.max(0, band.from - 1) };
+      else band = { ...band, to: Math.min(size(), band.to + 1) };
+      pending = true;
+      drawBand();
+    } else if (event.key === "Enter" && band) browse();
+    else if (event.key === "Escape" && dragging) giveUp();
+    else if (event.key === "Escape" && band) clear();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  // ---- what the pointer is at
+  /** @param {number | null} place */
+  const point = (place) => {
+    const at = place === null ? -1 : Math.min(size() - 1, Math.floor(place));
+    const bar = { from: at, to: at + 1 };
+    const text = at < 0 ? counted : `${wordsOf(bar)}: ${whole(countOf(bar))}`;
+    if (caption.textContent !== text) caption.textContent = text;
+  };
+
+  /** The range whose rows are shown now; none where it is one of another axis, or something else. @param {Found} found */
+  const showBrowsed = ({ what, range }) => {
+    asked = what === "range";
+    if (dragging || pending || !size()) return; // what is being picked stays
+    if (!asked || (range && range.axis !== home.axis)) band = null;
+    else if (range) {
+      const edge = (/** @type {number} */ z) => Math.round(within(((z / shown.limit + 1) * size()) / 2));
+      const from = Math.min(range.low === null ? 0 : edge(range.low), size() - 1);
+      band = { from, to: Math.max(range.high === null ? size() : edge(range.high), from + 1) };
+    }
+  };
 
   return {
     node,
@@ -49,42 +206,95 @@ function histogramView(changed) {
       highlighted = highlighted === name ? EVERY : name;
       changed();
     },
-    /** @param {Card} card */
-    show(card) {
-      const { total, limit, categories } = card.histogram;
-      const names = categories.map((category) => category.name);
+    /** @param {Card} card @param {{ example: Example, pole: PoleName }[]} examples whose places are marked */
+    show(card, examples) {
+      shown = card.histogram;
+      const { limit, categories } = shown;
+      const names = [EVERY, ...categories.map((category) => category.name)];
       if (!names.includes(highlighted)) highlighted = EVERY;
-      pick.show([EVERY, ...names], highlighted);
-      const over = categories.find((category) => category.name === highlighted);
-      const rows = total.reduce((sum, count) => sum + count, 0);
-      const peak = Math.max(1, ...total);
-      bars.setAttribute("viewBox", `0 0 ${total.length} ${HEIGHT}`);
-      bars.setAttribute("aria-label", `${rows} rows along axis ${card.axis}, ${-limit} to ${limit} standard deviations`);
-      bars.classList.toggle("mn-dimmed", Boolean(over));
-      bars.replaceChildren(
-        ...rects(total, peak, card.histogram, false),
-        ...(over ? rects(over.counts, peak, card.histogram, true) : []),
+      if (offered !== names.join("\n")) pick.show(names, highlighted);
+      offered = names.join("\n");
+      pick.node.value = highlighted;
+
+      const chosen = categories.find((category) => category.name === highlighted);
+      const rows = countOf({ from: 0, to: size() });
+      const peak = Math.max(1, ...shown.total);
+      bars.setAttribute("viewBox", `0 0 ${Math.max(1, size())} ${HEIGHT}`);
+      bars.classList.toggle("mn-dimmed", Boolean(chosen));
+      total.show(shown.total, peak);
+      over.show(chosen ? chosen.counts : [], peak);
+      counted = chosen
+        ? `${whole(chosen.counts.reduce((sum, count) => sum + count, 0))} of ${whole(rows)} rows`
+        : `${whole(rows)} rows`;
+      plot.setAttribute(
+        "aria-label",
+        `${rows} rows along axis ${card.axis}, ${fixed(-limit, 1)} to ${limit} standard deviations. ` +
+          "Arrow keys pick a range, shift and arrow widen it, Enter shows its rows, Escape clears it.",
       );
-      caption.textContent = over
-        ? `${over.counts.reduce((sum, count) => sum + count, 0)} of ${rows} rows`
-        : `${rows} rows`;
+
       const place = (/** @type {number} */ z) => `${50 + (50 * Math.max(-limit, Math.min(limit, z))) / limit}%`;
       ticks.replaceChildren(
-        ...["negative", "positive"].flatMap((pole) =>
-          card[/** @type {PoleName} */ (pole)].examples.map((example) =>
-            h("span", { class: `mn-tick mn-tint-${pole}`, style: `left:${place(example.z)}`, "data-row": example.row }),
-          ),
+        ...examples.map(({ example, pole }) =>
+          h("span", { class: `mn-tick mn-tint-${pole}`, style: `left:${place(example.z)}`, "data-row": example.row }),
         ),
       );
       const marks = [-limit, -limit / 2, 0, limit / 2, limit];
       scale.replaceChildren(
-        ...marks.map((z) => h("span", { style: `left:${place(z)}` }, z === 0 ? "0" : `${signed(z, Number.isInteger(z) ? 0 : 1)} σ`)),
+        ...marks.map((z) => h("span", { style: `left:${place(z)}` }, z === 0 ? "0" : `${signed(z, Number.isInteger(z) ? 0 : Number.isInteger(2 * z) ? 1 : 2)} σ`)),
       );
+
+      if (card.basis !== home.basis || card.axis !== home.axis) [band, pending, dragging] = [null, false, null];
+      home = { basis: card.basis, axis: card.axis };
+      if (browsed) showBrowsed(browsed);
+      drawBand();
+    },
+    /** @param {Found} found */
+    found(found) {
+      browsed = found;
+      showBrowsed(found);
+      drawBand();
     },
     /** Point out an example's place. @param {number | null} row */
     point(row) {
       for (const tick of ticks.children)
         tick.classList.toggle("mn-pointed", Number(tick.dataset.row) === row);
+    },
+  };
+}
+
+/** Not toLocaleString, whose first call takes longer than the rest of the card. @param {number} count */
+const whole = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+
+/**
+ * Bars that are made once and then only change their height.
+ * @param {number} height @param {boolean} over whether they are drawn over others
+ */
+function barGroup(height, over) {
+  const node = svg("g", {});
+  /** @type {Element[]} */
+  let rects = [];
+  const build = (/** @type {number} */ size) => {
+    rects = Array.from({ length: size }, (_, i) => {
+      const middle = (2 * (i + 0.5)) / size - 1; // -1 ... 1
+      return svg("rect", {
+        class: `mn-bar mn-bar-${middle < 0 ? "negative" : "positive"}${over ? " mn-over" : ""}`,
+        x: i + 0.06,
+        width: 0.88,
+        opacity: over ? 1 : 0.3 + 0.6 * Math.abs(middle),
+      });
+    });
+    node.replaceChildren(...rects);
+  };
+  return {
+    node,
+    /** @param {number[]} counts none hides them @param {number} peak */
+    show(counts, peak) {
+      node.toggleAttribute("hidden", counts.length === 0);
+      if (counts.length && counts.length !== rects.length) build(counts.length);
+      counts.forEach((count, i) => {
+        rects[i].setAttribute("y", String(height * (1 - count / peak)));
+        rects[i].setAttribute("height", String((height * count) / peak));
+      });
     },
   };
 }

@@ -9,7 +9,8 @@ const ANSWER_WITHIN = 8000;
  * @param {HTMLElement} sign where "saving…" and "saved" are said
  */
 function saver(send, sign) {
-  let seq = 0;
+  // Views of one widget hear each other's answers, so their numbers must not meet.
+  let seq = Math.floor(Math.random() * 1e9) * 1000;
   let everSaved = false;
   let failed = false;
   /** @type {Map<number, number>} number of a message -> timer of its answer */
@@ -33,7 +34,11 @@ function saver(send, sign) {
     tell();
   };
 
-  /** @param {HTMLInputElement | HTMLTextAreaElement} node @param {string} name */
+  /**
+   * @param {{ value: string, addEventListener: HTMLElement["addEventListener"] }} node a field, or
+   * what can be read and listened to like one
+   * @param {string} name
+   */
   const field = (node, name) => {
     let home = { basis: "", axis: -1 }; // whose text is in the field
     let last = 0; // number of its newest message
@@ -55,6 +60,7 @@ function saver(send, sign) {
       timer = setTimeout(flush, SAVE_AFTER);
       tell();
     });
+    node.addEventListener("change", flush); // Enter, or a choice
     node.addEventListener("blur", flush);
     fields.push({ flush, waits: () => timer !== 0 });
     return {

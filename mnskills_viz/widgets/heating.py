@@ -1,0 +1,111 @@
+"""Token heat of the rows that are shown, computed beside what a person does."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from ..activations.tokens import Role
+from ..axes.heat import Heat
+from ..study import Study
+from .facts import Json
+
+AT_ONCE = 8
+"""Rows computed before they are shown: the first do not wait for the last."""
+
+KEPT = 512
+"""Rows whose heat stays in memory, of all axes at once."""
+
+
+class Heating:
+    """Computes heat in a thread of its own; what is asked for last counts.
+
+    Parameters
+    ----------
+    study : Study
+    arrived : callable
+        Gets the basis and ``row -> Heat``.
+    failed : callable
+        Gets an error.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        arrived: Callable[[str, dict[int, Heat]], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._study, self._arrived, self._failed = study, arrived, failed
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, int], Heat] = {}
+        self._basis = ""
+        self._missing: list[int] = []
+        self._is_running = False
+
+    def want(self, basis: str, rows: list[int]) -> None:
+        """Ask for rows; those that are known arrive at once."""
+        known = {row: heat for row in rows if (heat := self._of(basis, row)) is not None}
+        if known:
+            self._arrived(basis, known)
+        with self._lock:
+            self._basis, self._missing = basis, [row for row in rows if row not in known]
+            if not self._missing or self._is_running:
+                return
+            self._is_running = True
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _of(self, basis: str, row: int) -> Heat | None:
+        fingerprint = self._study.basis(basis).fingerprint
+        key = (fingerprint, row)
+        if key not in self._known:
+            heat = self._study.kept_heat(basis, row)
+            if heat is None:
+                return None
+            self._keep(key, heat)
+        return self._known[key]
+
+    def _keep(self, key: tuple[str, int], heat: Heat) -> None:
+        self._known[key] = heat
+        while len(self._known) > KEPT:
+            self._known.pop(next(iter(self._known)))
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                basis, rows = self._basis, self._missing[:AT_ONCE]
+                if not rows:
+                    self._is_running = False
+                    return
+            try:
+                found = dict(zip(rows, self._study.heat(basis, rows), strict=True))
+            except Exception as error:
+                with self._lock:
+                    self._missing, self._is_running = [], False
+                self._failed(error)
+                return
+            with self._lock:
+                done = self._basis == basis
+                if done:
+                    self._missing = [row for row in self._missing if row not in found]
+            self._arrived(basis, found)
+
+
+def heat_of_axis(heat: Heat, axis: int, scale: float) -> Json:
+    """What the front end paints: standard deviations that add up to the example's own.
+
+    Returns
+    -------
+    dict
+        ``prompt`` and ``response``: ``tokens values``; ``rest``: what the template's tokens add;
+        ``sum``: all together.
+    """
+    values = heat.contributions[:, axis] / scale
+    shown = {}
+    for name, role in (("prompt", Role.PROMPT), ("response", Role.RESPONSE)):
+        here = np.flatnonzero(heat.roles == role)
+        shown[name] = {
+            "tokens": [heat.tokens[i] for i in here],
+            "values": [round(float(v), 4) for v in values[here]],
+        }
+    rest = values[heat.roles == Role.TEMPLATE].sum(dtype=np.float64)
+    return shown | {"rest": float(rest), "sum": float(values.sum(dtype=np.float64))}

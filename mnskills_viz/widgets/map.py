@@ -1,0 +1,385 @@
+"""The map: all rows on two axes, in the one plotly figure of a notebook.
+
+A sample of the rows lies as points over the density of all of them. A lasso is drawn on what is
+shown, and resolved in the kernel on all rows. The figure is restyled, never built again: its
+script alone is 5 MB in a saved notebook.
+"""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..axes.examples import CategoryCounts
+from ..corpus import Example
+from ..errors import InputError
+from .markup import shortened, signed
+
+Colour = Literal["category", "coordinate", "error", "label"]
+COLOURS: tuple[str, ...] = get_args(Colour)
+View = Literal["axes", "categories apart"]
+VIEWS: tuple[str, ...] = get_args(View)
+
+POINTS = 8_000
+"""Points drawn: from about 100,000 a browser freezes when one is pointed at."""
+
+BINS = 96
+HEIGHT = 400
+NAMED = 9
+"""Groups with a colour and a symbol of their own; the rest share grey."""
+
+FITTED_ON = 20_000
+"""Rows that the view of categories is fitted on."""
+
+# Okabe and Ito's, told apart by colour-blind readers, and two more; each with a symbol.
+COLOURS_OF_GROUPS = (
+    ("#0072b2", "circle"),
+    ("#d55e00", "diamond"),
+    ("#009e73", "square"),
+    ("#cc79a7", "triangle-up"),
+    ("#b08900", "cross"),
+    ("#56a4d9", "x"),
+    ("#7f3fbf", "star"),
+    ("#8c564b", "triangle-down"),
+    ("#5f6b2a", "hexagon"),
+)
+OTHERS = ("#8c8c8c", "circle")
+DIVERGING = ((0.0, "#1f6bb0"), (0.5, "#b8b8b8"), (1.0, "#b4540a"))
+RISING = ((0.0, "#56a4d9"), (1.0, "#8b1a00"))
+FARTHEST = 3.0
+"""Standard deviations at which colours of a coordinate end."""
+
+BESIDE_A_POLE = 1.0
+"""Standard deviations from which a row counts as lying at a labelled pole."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapChoice:
+    """What the map shows.
+
+    Attributes
+    ----------
+    x, y : int
+        Axes, of the view ``"axes"``.
+    colour : {"category", "coordinate", "error", "label"}
+        What points are coloured by; ``"coordinate"`` is that on the axis that is looked at.
+    view : {"axes", "categories apart"}
+        ``"categories apart"``: the plane in which categories lie farthest apart for their own
+        spread (linear discriminant analysis of all axes).
+    """
+
+    x: int = 0
+    y: int = 1
+    colour: Colour = "category"
+    view: View = "axes"
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.colour, COLOURS), (self.view, VIEWS)):
+            if value not in known:
+                raise InputError(f"expected one of {', '.join(known)}, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """How points are coloured.
+
+    Attributes
+    ----------
+    values : ndarray of float32, [n_points]
+        Numbers that colours stand for; of groups, their places.
+    legend : list of dict
+        ``name colour symbol`` of each group; or of the two ends of a scale.
+    groups : ndarray of int64, [n_points], or None
+        None where values lie on a scale.
+    scale : sequence of (float, str)
+    ends : (float, float)
+        Values at the ends of the scale.
+    known : ndarray of bool, [n_points]
+        Points that have a value.
+    """
+
+    values: NDArray[np.float32]
+    legend: list[dict[str, str]]
+    groups: NDArray[np.int64] | None
+    scale: Sequence[tuple[float, str]]
+    ends: tuple[float, float]
+    known: NDArray[np.bool_]
+
+
+def sample(groups: NDArray[np.integer], n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Rows to draw: at most `n` and a few, of every group its share and at least one, ascending.
+
+    Parameters
+    ----------
+    groups : ndarray of int from 0, [n_rows]
+    n : int
+    seed : int
+    """
+    if len(groups) <= n:
+        return np.arange(len(groups), dtype=np.int64)
+    drawn = np.random.default_rng(seed).permutation(len(groups))
+    counts = np.bincount(groups)
+    quota = np.maximum(1, counts * n // len(groups))
+    by_group = drawn[np.argsort(groups[drawn], kind="stable")]
+    rank = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found: NDArray[np.int64] = np.sort(by_group[rank < quota[groups[by_group]]])
+    return found
+
+
+class AxisMap:
+    """Where all rows lie, which of them are drawn, and the figure.
+
+    Parameters
+    ----------
+    z : ndarray, [n_rows, n_axes]
+        Standard deviations.
+    categories : CategoryCounts
+    corpus : sequence of Example
+        What is said when a point is pointed at.
+    errors : ndarray, [n_rows], optional
+        The model's error on each row, NaN where unknown.
+    selected : callable
+        Gets the corners of a lasso [m, 2] in what is shown, or None when it is taken away.
+    figure : FigureWidget, optional
+        That of an earlier map of the same corpus, to be restyled.
+    """
+
+    def __init__(
+        self,
+        z: NDArray[np.floating],
+        categories: CategoryCounts,
+        corpus: Sequence[Example],
+        errors: NDArray[np.floating] | None,
+        selected: Callable[[NDArray[np.float64] | None], None],
+        figure: Any = None,
+    ) -> None:
+        self._z, self._errors, self._selected = z, errors, selected
+        self._names, codes = categories.names, categories.of_row
+        self._codes = np.where(codes < 0, len(self._names), codes)
+        self._apart: NDArray[np.float32] | None = None
+        self.rows = sample(self._codes, POINTS)
+        self.figure = figure or self._built([_said(corpus[int(row)]) for row in self.rows])
+
+    def _built(self, said: list[str]) -> Any:
+        import plotly.graph_objects as go
+
+        figure = go.FigureWidget(layout=_layout())
+        figure._config = figure._config | {
+            "displaylogo": False,
+            "showSendToCloud": False,
+            "modeBarButtonsToRemove": ["toImage", "sendDataToCloud", "autoScale2d"],
+        }
+        figure.add_heatmap(
+            colorscale=[[0.0, "rgba(128,128,128,0)"], [1.0, "rgba(128,128,128,0.6)"]],
+            showscale=False,
+            hoverinfo="skip",
+        )
+        figure.add_scattergl(
+            mode="markers",
+            showlegend=False,
+            hovertext=said,
+            hoverinfo="text",
+            unselected={"marker": {"opacity": 0.12}},
+        )
+        points = figure.data[1]
+        points.on_selection(lambda _trace, _points, selector: self._lassoed(selector))
+        points.on_deselect(lambda *_: self._selected(None))
+        return figure
+
+    def _lassoed(self, selector: Any) -> None:
+        """Corners of a lasso or box; of another selection, such as a click, there are none."""
+        if hasattr(selector, "xs"):
+            corners = np.column_stack([selector.xs, selector.ys])
+        elif hasattr(selector, "xrange"):
+            (left, right), (low, high) = sorted(selector.xrange), sorted(selector.yrange)
+            corners = np.array([[left, low], [right, low], [right, high], [left, high]])
+        else:
+            return
+        self._selected(corners.astype(np.float64))
+
+    # ------------------------------------------------------------------------------- showing
+
+    def places(self, choice: MapChoice) -> NDArray[np.floating]:
+        """Where every row lies in a view: [n_rows, 2]."""
+        if choice.view == "categories apart":
+            if self._apart is None:
+                self._apart = categories_apart(self._z, self._codes, len(self._names))
+            return self._apart
+        n_axes = self._z.shape[1]
+        for axis in (choice.x, choice.y):
+            if not 0 <= axis < n_axes:
+                raise InputError(f"there are axes 0 to {n_axes - 1}, not {axis}")
+        return self._z[:, [choice.x, choice.y]]
+
+    def show(
+        self, choice: MapChoice, axis: int, labels: Mapping[tuple[int, int], str]
+    ) -> list[dict[str, str]]:
+        """Restyle the figure; returns its legend.
+
+        Parameters
+        ----------
+        choice : MapChoice
+        axis : int
+            The axis that is looked at.
+        labels : mapping of (axis, +1 or -1) to str
+        """
+        where, paint = self.places(choice), self.paint(choice.colour, axis, labels)
+        points = where[self.rows].astype(np.float32)
+        titles = (
+            ["categories apart, 1", "categories apart, 2"]
+            if choice.view == "categories apart"
+            else [f"axis {choice.x}, σ", f"axis {choice.y}, σ"]
+        )
+        with self.figure.batch_update():
+            density, dots = self.figure.data
+            if len(where) > len(self.rows):
+                for name, value in _density(where).items():
+                    density[name] = value
+            dots.x, dots.y = points[:, 0], points[:, 1]
+            dots.marker = _marker(paint)
+            dots.selectedpoints = None
+            for name, title in zip(("xaxis", "yaxis"), titles, strict=True):
+                self.figure.layout[name].title.text = title
+            self.figure.layout.selections = ()
+        return paint.legend
+
+    def paint(self, colour: Colour, axis: int, labels: Mapping[tuple[int, int], str]) -> Paint:
+        """How the drawn rows are coloured."""
+        if colour == "coordinate":
+            values = self._z[self.rows, axis].astype(np.float32)
+            ends = (-FARTHEST, FARTHEST)
+            return _on_scale(values, DIVERGING, ends, [f"{signed(e, 0)} σ" for e in ends])
+        if colour == "error":
+            none = np.full(len(self._z), np.nan, dtype=np.float32)
+            errors = none if self._errors is None else self._errors.astype(np.float32)
+            said = ["no error", "the largest error"]
+            return _on_scale(errors[self.rows], RISING, (0.0, 1.0), said)
+        if colour == "label":
+            return self._by_label(labels)
+        return _in_groups(self._codes[self.rows], [*self._names, "no category"])
+
+    def _by_label(self, labels: Mapping[tuple[int, int], str]) -> Paint:
+        """Each row by the labelled pole that it lies at, the farthest out if there are several."""
+        poles = sorted(labels)
+        drawn = self._z[self.rows]
+        sides = np.column_stack(
+            [np.full(len(drawn), BESIDE_A_POLE), *(sign * drawn[:, axis] for axis, sign in poles)]
+        )
+        groups = (sides.argmax(axis=1) - 1) % (len(poles) + 1)  # the last: at none of them
+        return _in_groups(groups, [*(labels[pole] for pole in poles), "at no labelled pole"])
+
+
+def _said(example: Example) -> str:
+    """What is said of a point; plotly reads some markup."""
+    said = shortened(example.prompt_text, 90)
+    return html.escape(f"{example.category}: {said}" if example.category else said)
+
+
+def categories_apart(
+    z: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int, seed: int = 0
+) -> NDArray[np.float32]:
+    """All rows in the plane in which categories lie farthest apart: [n_rows, 2].
+
+    Linear discriminant analysis of the coordinates, fitted on a sample of the rows.
+
+    Raises
+    ------
+    InputError
+        Fewer than three categories: they do not span a plane.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    known = np.flatnonzero(codes < n_categories)
+    if len(np.unique(codes[known])) < 3 or z.shape[1] < 2:
+        raise InputError("at least three categories are needed to show them apart; choose two axes")
+    fitted_on = known[sample(codes[known], FITTED_ON, seed)]
+    plane = LinearDiscriminantAnalysis(n_components=2).fit(z[fitted_on], codes[fitted_on])
+    found: NDArray[np.float32] = plane.transform(z).astype(np.float32)
+    return found
+
+
+def _on_scale(
+    values: NDArray[np.float32],
+    scale: Sequence[tuple[float, str]],
+    ends: tuple[float, float],
+    said: Sequence[str],
+) -> Paint:
+    known = np.isfinite(values)
+    legend = [
+        {"name": name, "colour": colour, "symbol": "circle"}
+        for name, (_, colour) in zip(said, (scale[0], scale[-1]), strict=True)
+    ]
+    return Paint(np.where(known, values, ends[0]), legend, None, scale, ends, known)
+
+
+def _in_groups(groups: NDArray[np.integer], names: Sequence[str]) -> Paint:
+    """The most frequent groups get colours of their own; the last name is of what has none."""
+    counts = np.bincount(groups, minlength=len(names))[:-1]
+    frequent = [g for g in np.argsort(-counts, kind="stable")[:NAMED] if counts[g]]
+    place = np.full(len(names), len(frequent))
+    place[frequent] = np.arange(len(frequent))
+    looks = [*COLOURS_OF_GROUPS[: len(frequent)], OTHERS]
+    others = names[-1] if len(frequent) == np.count_nonzero(counts) else "others"
+    shown = place[groups].astype(np.int64)
+    said = [*(names[g] for g in frequent), *([others] if (shown == len(frequent)).any() else [])]
+    legend = [
+        {"name": name, "colour": colour, "symbol": symbol}
+        for name, (colour, symbol) in zip(said, looks, strict=False)
+    ]
+    n = len(looks)
+    steps = [(edge / n, colour) for i, (colour, _) in enumerate(looks) for edge in (i, i + 1)]
+    known = np.ones(len(groups), dtype=bool)
+    return Paint(shown.astype(np.float32), legend, shown, steps, (-0.5, n - 0.5), known)
+
+
+def _marker(paint: Paint) -> dict[str, Any]:
+    symbols = [symbol for _, symbol in COLOURS_OF_GROUPS[: len(paint.scale) // 2 - 1]]
+    looks = np.array([*symbols, OTHERS[1]])
+    return {
+        "size": 6,
+        "color": paint.values,
+        "colorscale": [list(step) for step in paint.scale],
+        "cmin": paint.ends[0],
+        "cmax": paint.ends[1],
+        "showscale": False,
+        "opacity": np.where(paint.known, 0.8, 0.1).astype(np.float32),
+        "symbol": "circle" if paint.groups is None else looks[paint.groups].tolist(),
+    }
+
+
+def _density(where: NDArray[np.floating]) -> dict[str, Any]:
+    """How many rows lie where, on a logarithmic scale."""
+    low, high = where.min(axis=0), where.max(axis=0)
+    width = np.where(high > low, high - low, 1.0)
+    place = np.minimum(((where - low) / width * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(place[:, 1] * BINS + place[:, 0], minlength=BINS * BINS)
+    step = width / BINS
+    return {
+        "z": np.log1p(counts).reshape(BINS, BINS).astype(np.float32),
+        "x0": float(low[0] + step[0] / 2),
+        "dx": float(step[0]),
+        "y0": float(low[1] + step[1] / 2),
+        "dy": float(step[1]),
+    }
+
+
+def _layout() -> dict[str, Any]:
+    axis = {"zeroline": True, "zerolinewidth": 1, "gridwidth": 1}
+    lines = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.5)"}
+    return {
+        "height": HEIGHT,
+        "autosize": True,
+        "dragmode": "lasso",
+        "margin": {"l": 52, "r": 8, "t": 26, "b": 44},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "showlegend": False,
+        "hovermode": "closest",
+        "newselection": {"mode": "immediate"},
+        "xaxis": axis | lines,
+        "yaxis": axis | lines,
+        "uirevision": "same",
+    }

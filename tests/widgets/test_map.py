@@ -1,0 +1,159 @@
+"""The map is compared with what all rows are, and with scikit-learn."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mnskills_viz as mn
+from mnskills_viz.axes.examples import CategoryCounts
+from mnskills_viz.axes.regions import within_polygon
+from mnskills_viz.widgets import map as maps
+from mnskills_viz.widgets.map import AxisMap, MapChoice, categories_apart, sample
+
+N = 600
+NAMES = ["a", "b", "c", None]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    texts = [f"prompt {i} <script>alert({i})</script>" for i in range(N)]
+    return [mn.Example(str(i), text, category=NAMES[i % 4]) for i, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def z():
+    rng = np.random.default_rng(0)
+    centres = np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3], [0, 0, 0]])
+    return (rng.normal(size=(N, 3)) + centres[np.arange(N) % 4]).astype(np.float32)
+
+
+@pytest.fixture
+def lassos():
+    return []
+
+
+@pytest.fixture
+def axis_map(z, corpus, lassos):
+    categories = CategoryCounts.of([example.category for example in corpus])
+    errors = np.full(N, np.nan)
+    errors[:50] = np.linspace(0, 1, 50)
+    return AxisMap(z, categories, corpus, errors, lassos.append)
+
+
+def test_a_sample_takes_of_every_group_its_share_and_none_twice():
+    groups = np.repeat([0, 1, 2, 3], [10_000, 3_000, 200, 1])
+    rows = sample(groups, 1_000)
+    assert len(set(rows)) == len(rows) <= 1_000 + 4
+    assert (np.diff(rows) > 0).all()
+    shares = np.bincount(groups[rows]) / len(rows)
+    np.testing.assert_allclose(shares[:3], np.bincount(groups)[:3] / len(groups), atol=0.01)
+    assert (groups[rows] == 3).sum() == 1
+
+
+def test_a_sample_of_few_rows_is_all_of_them():
+    assert sample(np.zeros(5, dtype=int), 10).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_points_lie_where_rows_lie(axis_map, z):
+    axis_map.show(MapChoice(2, 1), 0, {})
+    points = axis_map.figure.data[1]
+    np.testing.assert_array_equal(points.x, z[axis_map.rows, 2])
+    np.testing.assert_array_equal(points.y, z[axis_map.rows, 1])
+    assert axis_map.figure.layout.xaxis.title.text == "axis 2, σ"
+
+
+def test_the_figure_is_restyled_and_never_built_again(axis_map):
+    figure, traces = axis_map.figure, axis_map.figure.data
+    for colour in maps.COLOURS:
+        axis_map.show(MapChoice(0, 1, colour), 2, {(1, 1): "x"})
+    assert axis_map.figure is figure
+    assert axis_map.figure.data == traces
+
+
+def test_colours_stand_for_what_the_legend_says(axis_map, corpus):
+    legend = axis_map.show(MapChoice(), 0, {})
+    assert [entry["name"] for entry in legend] == ["a", "b", "c", "no category"]
+    painted = np.array(axis_map.figure.data[1].marker.color)
+    for place, name in enumerate(NAMES):
+        mine = [corpus[int(row)].category == name for row in axis_map.rows]
+        assert (painted[mine] == place).all()
+    assert len({entry["symbol"] for entry in legend[:3]}) == 3  # colour is not the only sign
+
+
+def test_what_has_no_error_is_faint(axis_map):
+    axis_map.show(MapChoice(colour="error"), 0, {})
+    opacity = np.array(axis_map.figure.data[1].marker.opacity)
+    known = axis_map.rows < 50
+    assert opacity[known].min() > 2 * opacity[~known].max()
+
+
+def test_rows_are_coloured_by_the_labelled_pole_they_lie_at(axis_map, z):
+    legend = axis_map.show(MapChoice(colour="label"), 0, {(0, 1): "first", (1, -1): "second"})
+    names = [entry["name"] for entry in legend]
+    assert set(names) == {"first", "second", "at no labelled pole"}
+    groups = np.array(axis_map.figure.data[1].marker.color).astype(int)
+    for row, group in zip(axis_map.rows, groups, strict=True):
+        sides = {"at no labelled pole": 1.0, "first": z[row, 0], "second": -z[row, 1]}
+        assert names[group] == max(sides, key=sides.get)
+
+
+def test_categories_apart_is_scikit_learns_discriminant(z):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    codes = np.arange(N) % 4
+    found = categories_apart(z, codes, 3)  # the fourth stands for no category
+    known = codes < 3
+    plane = LinearDiscriminantAnalysis(n_components=2).fit(z[known], codes[known])
+    np.testing.assert_allclose(found, plane.transform(z), atol=1e-4)
+
+
+def test_two_categories_span_no_plane(z):
+    with pytest.raises(mn.InputError, match="at least three categories"):
+        categories_apart(z, np.arange(N) % 2, 2)
+
+
+def test_a_lasso_reaches_rows_that_are_not_drawn(z, corpus, lassos, monkeypatch):
+    monkeypatch.setattr(maps, "POINTS", 40)
+    categories = CategoryCounts.of([example.category for example in corpus])
+    few = AxisMap(z, categories, corpus, None, lassos.append)
+    few.show(MapChoice(0, 1), 0, {})
+    assert len(few.rows) < 50
+    corners = {"type": "lasso", "selector_state": {"xs": [0, 4, 4, 0], "ys": [-1, -1, 4, 4]}}
+    _select(few.figure, corners)
+    rows = within_polygon(few.places(MapChoice(0, 1)), lassos[0])
+    x, y = z[:, 0], z[:, 1]
+    assert rows.tolist() == np.flatnonzero((x >= 0) & (x <= 4) & (y >= -1) & (y <= 4)).tolist()
+    assert len(rows) > 50
+
+
+def test_a_box_is_a_polygon_of_four_corners(axis_map, lassos):
+    box = {"type": "box", "selector_state": {"xrange": [2, 1], "yrange": [-1, 3]}}
+    _select(axis_map.figure, box)
+    assert lassos[0].tolist() == [[1, -1], [2, -1], [2, 3], [1, 3]]
+
+
+def _select(figure, selector) -> None:
+    """What plotly's front end sends when a selection ends."""
+    points = {"trace_indexes": [1], "point_indexes": [0], "xs": [0.0], "ys": [0.0]}
+    message = {"event_type": "plotly_selected", "points": points, "device_state": None}
+    figure._js2py_pointsCallback = message | {"selector": selector}
+
+
+def test_what_is_pointed_at_is_text(axis_map):
+    said = axis_map.figure.data[1].hovertext
+    assert not any("<" in text for text in said)
+
+
+def test_nothing_goes_to_a_cloud_and_what_is_saved_stays_small(axis_map):
+    axis_map.show(MapChoice(), 0, {})
+    assert axis_map.figure._config["showSendToCloud"] is False
+    layout = json.dumps(axis_map.figure.layout.to_plotly_json())
+    assert len(layout) < 20_000
+
+
+def test_an_unknown_axis_or_colour_is_named(axis_map):
+    with pytest.raises(mn.InputError, match="axes 0 to 2, not 3"):
+        axis_map.places(MapChoice(0, 3))
+    with pytest.raises(mn.InputError, match="one of category, coordinate, error, label"):
+        MapChoice(colour="beauty")
