@@ -104,6 +104,11 @@ def test_the_whole_road_on_a_file_of_ones_own(tmp_path, tiny_folder):
     assert "pca-2: 6 axes at layer 2" in verb("fit", study, "--axes", 6)
     assert "utility" in verb("proxy", study, "--examples", 6)
     assert "weakness_positive" in verb("axes", study)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("basis,axis,positive\npca-2,1,long answers\n")
+    assert "labels changed: 1" in verb("axes", study, "--read-labels", labels)
+    assert "long answers" in verb("axes", study, "--write-labels", tmp_path / "out.json")
+    assert "long answers" in (tmp_path / "out.json").read_text()
     steered = verb("steer", study, "How many?", "--axis", 1, "--max-new-tokens", 4)
     assert "unsteered:" in steered
     verb("select", study, "--budget", 12)

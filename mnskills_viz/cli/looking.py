@@ -183,10 +183,23 @@ def _layer(text: str | None) -> int | Literal["auto"] | None:
 
 
 @app.command()
-def axes(study: StudyPath, basis: BasisName = None) -> None:
-    """Show what is known of every axis."""
+def axes(
+    study: StudyPath,
+    basis: BasisName = None,
+    write_labels: Annotated[
+        Path | None, typer.Option(help="Write all labels to this file, .csv or .json.")
+    ] = None,
+    read_labels: Annotated[
+        Path | None, typer.Option(help="First take over the labels of this file.")
+    ] = None,
+) -> None:
+    """Show what is known of every axis; take labels in and out as files."""
     opened = open_study(study)
     name = opened.basis_name(basis)
+    if read_labels is not None:
+        say(f"labels changed: {opened.read_labels(read_labels)}")
+    if write_labels is not None:
+        say(f"labels written to {opened.write_labels(write_labels)}")
     if opened.has_errors:
         opened.weakness(name)  # reads the prompts at the first time
     table = opened.axes(name)

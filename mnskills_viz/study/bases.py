@@ -1,6 +1,8 @@
 """Bases of a study: which layer, the fit, coordinates, and how far to trust each axis."""
 
+import functools
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -25,10 +27,25 @@ from .rows import PROXY_EXAMPLES, StudyRows
 BasisKind = Literal["pca", "sae", "active"]
 Layer = int | Literal["auto", "concat"] | None
 Estimator = PCABasis | SAEBasis | ActiveSubspaceBasis
+Files = list[tuple[str, int, int, int]]
 
 
 class StudyBases(StudyRows):
     """The part of a study that fits bases on its rows."""
+
+    def basis(self, name: str) -> Basis:
+        """Return a fitted basis: the one read before, while its files stay the same."""
+        files = _files(self.path / "bases" / name)
+        kept = self._bases.get(name)
+        if kept is None or kept[0] != files:
+            # Looked at before they are read: if another process replaces them now, the next call
+            # reads them again.
+            kept = self._bases[name] = files, super().basis(name)
+        return kept[1]
+
+    @functools.cached_property
+    def _bases(self) -> dict[str, tuple[Files, Basis]]:
+        return {}
 
     def layers(self) -> pd.DataFrame:
         """Which layer to fit a basis on; see `compare_layers`. Kept under ``results``.
@@ -207,6 +224,15 @@ class StudyBases(StudyRows):
             "gradients": examples.hash if has_gradients else None,
         }
         return self._result("quality", basis, compute, options)
+
+
+def _files(folder: Path) -> Files:
+    """What a folder holds: another list once a file in it is replaced or written to."""
+    try:
+        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except OSError:  # no such basis, or one that is being replaced
+        return []
+    return sorted((name, at.st_ino, at.st_mtime_ns, at.st_size) for name, at in found)
 
 
 def _estimator(

@@ -199,6 +199,31 @@ class StudyLooking(StudyWeakness):
         return found.loc[order.index].reset_index(drop=True)
 
 
+    def write_labels(self, path: str | Path) -> Path:
+        """Write labels, notes, states and quiz scores as CSV or JSON; see `Annotations.export`.
+
+        A JSON file says which model, corpus and fits of the bases they were given on.
+        """
+        model = self.about["identity"] or self.about["model"]
+        about = {
+            "model": {name: model.get(name) for name in ("name", "revision", "weights")},
+            "corpus": self.about["corpus"]["hash"],
+            "bases": {name: self.basis(name).fingerprint for name in self.basis_names},
+        }
+        return self.annotations.export(path, about)
+
+    def read_labels(self, path: str | Path) -> int:
+        """Take over labels from a file, as one step of undo; see `Annotations.read`.
+
+        Returns
+        -------
+        int
+            How many values are others than before.
+        """
+        axes = {name: int(self.basis(name).n_axes_) for name in self.basis_names}
+        return self.annotations.read(path, axes)
+
+
 def _as_bytes(heat: Heat) -> bytes:
     from safetensors.numpy import save
 
