@@ -180,10 +180,12 @@ class Explorer(ExplorerPanels):
                 "fallback": f"mn-fallback-{self.model_id}",
             }
             self.axes = axis_list(facts, said, state)
-            self._show_card()
+            self.card = axis_card(facts, said, state)
+        self._warm()
 
     def _show_card(self) -> None:
-        self.card = axis_card(self._facts, said_about(self._study, self._state.basis), self._state)
+        said = said_about(self._study, self._state.basis)
+        self.card = axis_card(self._facts, said, self._state)
         self._warm()
 
     def _rows_shown(self) -> list[int]:
@@ -218,7 +220,9 @@ class Explorer(ExplorerPanels):
     def _answer(self, message: Json) -> None:
         match message:
             case {"type": "ready"}:
+                self._say("drawing the map", "busy")
                 self._draw_map()
+                self._say("")
             case {"type": "axis", "axis": int(axis)}:
                 self._choose_axis(axis)
             case {"type": "basis", "basis": str(basis)}:

@@ -10,7 +10,7 @@ const SOURCES = { contrast: "from the words and categories that tell the poles a
 const BOTH = ["negative", "positive"];
 
 /**
- * @param {{ previous: () => void, next: () => void, send: Send, use: (prompt: string) => void }} does
+ * @param {{ previous: () => void, next: () => void, send: Send, use: (prompt: string) => void, apart: (row: number) => void }} does
  * @param {ReturnType<typeof saver>} saving
  */
 function cardView(does, saving) {
@@ -27,7 +27,7 @@ function cardView(does, saving) {
   const legend = heatLegend();
   const poles = BOTH.map((pole) => poleView(pole, saving, histogram));
   const across = h("ol", { class: "mn-across", hidden: true });
-  const acts = { send: does.send, use: does.use, point: histogram.point, heat };
+  const acts = { send: does.send, use: does.use, apart: does.apart, point: histogram.point, heat };
 
   const modes = segments("Examples", MODES);
   modes.addEventListener("change", () => does.send({ type: "examples", mode: modes.value }));

@@ -117,6 +117,7 @@ function strongest({ prompt, response }) {
  * @typedef {object} ItemDoes
  * @property {Send} send
  * @property {(prompt: string) => void} use
+ * @property {(row: number) => void} apart
  * @property {(row: number | null) => void} [point]
  * @property {ReturnType<typeof heatScale>} heat
  */
@@ -135,6 +136,7 @@ function exampleItem(example, does, how = {}) {
   let waitsForUse = false;
   const toggle = h("button", { type: "button", class: "mn-quiet mn-toggle" });
   const use = h("button", { type: "button", class: "mn-quiet mn-use", "aria-label": `Use ${example.id} as the prompt to steer` }, "use as prompt");
+  const apart = h("button", { type: "button", class: "mn-quiet mn-use mn-apart", "aria-label": `Take ${example.id} apart as a skill` }, "take apart");
   const prompt = h("p", { class: "mn-text", dir: "auto" });
   const response = h("p", { class: "mn-text mn-response", dir: "auto" });
   const sums = h("span", { class: "mn-sums" });
@@ -151,6 +153,7 @@ function exampleItem(example, does, how = {}) {
       category ? h("span", { class: "mn-category" }, example.category ?? "no category") : null,
       h("span", { class: "mn-id", title: example.split ? `${example.id}, ${example.split}` : example.id }, example.id),
       use,
+      apart,
       toggle,
     ),
     prompt,
@@ -199,6 +202,7 @@ function exampleItem(example, does, how = {}) {
     if (whole) does.use(texts.prompt);
     else does.send({ type: "example", row: example.row });
   });
+  apart.addEventListener("click", () => does.apart(example.row));
   item.addEventListener("mouseenter", () => does.point?.(example.row));
   item.addEventListener("focusin", () => does.point?.(example.row));
   item.addEventListener("mouseleave", () => does.point?.(null));

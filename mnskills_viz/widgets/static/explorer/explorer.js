@@ -35,7 +35,7 @@ function render({ model, el }) {
   const quiz = quizView(send);
   const neighbours = neighboursView(send);
   const panels = [steer, select, skill, quiz, neighbours];
-  const does = { send, use: steer.use, previous: () => list.move(-1), next: () => list.move(1) };
+  const does = { send, use: steer.use, apart: skill.use, previous: () => list.move(-1), next: () => list.move(1) };
   const card = cardView(does, saving);
   const found = foundView(does);
   const map = mapView(send);

@@ -247,7 +247,7 @@ function steerView(send) {
       steerable = setting.steerable;
       if (!prompt.value) prompt.value = setting.prompt;
       why.hidden = steerable;
-      why.textContent = "Axes of joined layers cannot be steered; choose a basis of one layer.";
+      why.textContent = "This basis does not say which layer it is of, and cannot be steered.";
       showButtons();
     },
     /** @param {Card} card */
