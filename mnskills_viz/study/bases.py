@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..activations.gradients import Gradients
+from ..activations.rows import Activations
 from ..bases.active_subspace import ActiveSubspaceBasis
 from ..bases.basis import Basis, load_basis
 from ..bases.layers import LEAST_IN_CATEGORY, compare_layers
@@ -173,8 +174,7 @@ class StudyBases(StudyRows):
         fitted = self.basis(basis)
         # By fingerprint: another process may have fitted anew under this name.
         if fitted.fingerprint not in self._coordinates:
-            z = fitted.transform(self.activations.matrix_as(fitted.source_ or {}))
-            self._coordinates[fitted.fingerprint] = z
+            self._coordinates[fitted.fingerprint] = projected(fitted, self.activations)
         return self._coordinates[fitted.fingerprint]
 
     def quality(self, basis: str) -> pd.DataFrame:
@@ -224,6 +224,21 @@ class StudyBases(StudyRows):
             "gradients": examples.hash if has_gradients else None,
         }
         return self._result("quality", basis, compute, options)
+
+
+def projected(fitted: Basis, rows: Activations) -> NDArray[np.float32]:
+    """Coordinates of all rows on a basis: [n, n_axes].
+
+    Rows of one layer go through a part at a time: a part stays in the processor's cache, and all
+    of them, centred, would take twice the memory of the layer.
+    """
+    source = fitted.source_ or {}
+    if source["layer"] == "concat":
+        return fitted.transform(rows.matrix_as(source))
+    z = np.empty((len(rows), fitted.n_axes_), dtype=np.float32)
+    for places, part in rows.stream(source["layer"]):
+        z[places] = fitted.transform(part)
+    return z
 
 
 def _files(folder: Path) -> Files:

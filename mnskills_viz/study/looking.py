@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..axes.examples import CategoryCounts
 from ..axes.heat import Heat, token_heat
 from ..axes.neighbours import similar_axes
 from ..axes.paths import skill_of_rows
+from ..axes.projection import categories_apart
 from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
@@ -34,6 +36,11 @@ class StudyLooking(StudyWeakness):
         spread = np.where(scale > 0, scale, 1.0).astype(np.float32)
         z: NDArray[np.float32] = self.coordinates(basis) / spread
         return z
+
+    def categories_apart(self, basis: str) -> NDArray[np.float32]:
+        """All rows in the plane in which categories lie farthest apart: [n, 2]."""
+        counts = CategoryCounts.of([example.category for example in self.corpus])
+        return categories_apart(self.z(basis), counts.of_row)
 
     def search(self, text: str) -> NDArray[np.int64]:
         """Rows whose prompt or response holds a text, whatever its case."""
@@ -197,7 +204,6 @@ class StudyLooking(StudyWeakness):
         found = pd.concat([pd.DataFrame(columns=columns), *tables])[columns]
         order = found["correlation"].astype(float).abs().sort_values(ascending=False, kind="stable")
         return found.loc[order.index].reset_index(drop=True)
-
 
     def write_labels(self, path: str | Path) -> Path:
         """Write labels, notes, states and quiz scores as CSV or JSON; see `Annotations.export`.

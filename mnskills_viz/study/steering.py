@@ -312,6 +312,8 @@ class StudySteering(StudyBases):
                 known |= {asked["key"][i]: text for i, (text,) in zip(missing, texts, strict=True)}
         asked["unsteered"] = asked["key"].map(plain)
         asked["steered"] = asked["key"].map(pushed)
+        now = self.results("steering", basis)  # another process may have kept runs meanwhile
+        kept = kept if now is None else now
         everything = pd.concat([kept, asked]).drop_duplicates([*run, "key"], keep="last")
         if len(everything) > len(kept):
             self._write_result("steering", basis, everything)

@@ -180,8 +180,7 @@ def rows_of_card(card: Json) -> list[int]:
 def _weak(facts: BasisFacts, axis: int, sign: int) -> Json | None:
     if facts.weakness is None:
         return None
-    table = facts.weakness
-    row = table[(table["axis"] == axis) & (table["pole"] == sign)].iloc[0]
+    row = facts.weakness.loc[[(axis, sign)]].iloc[0]
     names = {"value": "shrunk", "low": "low", "high": "high"}
     return {name: _number(row[column]) for name, column in names.items()}
 

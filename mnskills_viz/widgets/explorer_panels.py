@@ -1,6 +1,9 @@
 """The explorer's panels: long work for the axis that is looked at, one run at a time."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import anywidget
 import traitlets
@@ -52,6 +55,8 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
     def __init__(self, study: Study, state: ExplorerState) -> None:
         super().__init__()
         self._study, self._state = study, state
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[str, int], list[int]] = {}
         self._quiz: panels.Quiz | None = None
         self._busy_with = ""
         self._job = Job(self._progressed)
@@ -69,6 +74,11 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         self._say(f"{kind}{error}", "error")
 
+    def _change(self, **changes: Any) -> None:
+        """Go on in another state; threads change it too."""
+        with self._lock:
+            self._state = replace(self._state, **changes)
+
     def _rows_shown(self) -> list[int]:
         """Rows that are in sight, with the side that they lie on."""
         raise NotImplementedError
@@ -82,11 +92,11 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
         study, basis, axis = self._study, self._state.basis, self._state.axis
         match message:
             case {"type": "steer", "prompt": str(prompt), "dose": int() | float() as dose}:
-                asked = panels.run_asked(basis, axis, float(dose), prompt)
+                row = message.get("row") if isinstance(message.get("row"), int) else None
                 self._run(
                     "steering",
-                    asked,
-                    lambda tell: panels.steered(study, basis, axis, float(dose), prompt, tell),
+                    panels.run_asked(basis, axis, float(dose), prompt, row),
+                    lambda tell: panels.steered(study, basis, axis, float(dose), prompt, tell, row),
                     f"steered along axis {axis} with {dose:+g} σ",
                 )
             case {"type": "doses"}:
@@ -135,20 +145,32 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
                     f"looked for what is like axis {axis}",
                 )
             case {"type": "quiz"}:
-                self._quiz = panels.quiz_of(study, basis, axis, self._rows_shown())
+                before = self._asked.setdefault((basis, axis), [])
+                seen = [*self._rows_shown(), *before]
+                self._quiz = panels.quiz_of(study, basis, axis, seen, seed=len(before))
+                before += self._quiz.rows
                 self.quiz = panels.quiz_shown(study, self._quiz)
             case {"type": "answer", "pole": int(pole)} if self._quiz is not None:
                 self._quiz = panels.answered(self._quiz, pole)
                 self.quiz = panels.quiz_shown(study, self._quiz)
                 if self._quiz.is_done:
-                    quiz = self._quiz
-                    self._labelled(quiz.basis, quiz.axis, "quiz", quiz.result)
-                    self._say(self.quiz["said"])
+                    self._keep_score(self._quiz)
             case _:
                 raise InputError(f"a message that the explorer does not know: {message}")
 
+    def _keep_score(self, quiz: panels.Quiz) -> None:
+        """Keep a score with the labels that were tried, unless they are others by now."""
+        labels = self._study.annotations.labels(quiz.basis)
+        if quiz.labels != tuple(labels.get((quiz.axis, sign), "") for sign in (-1, 1)):
+            self._say("the labels were changed during the quiz; its score is not kept")
+            return
+        self._labelled(quiz.basis, quiz.axis, "quiz", quiz.result)
+        self._say(self.quiz["said"])
+
     def _show_kept_doses(self) -> None:
         """The doses of the axis that is looked at, if they were measured before."""
+        if self._job.is_running and self._busy_with == "doses":
+            return  # their progress is shown
         basis, axis = self._state.basis, self._state.axis
         nothing = panels.doses_asked(basis, axis) | {"busy": False}
         self.doses = panels.kept_dose_curve(self._study, basis, axis) or nothing

@@ -60,7 +60,7 @@ class BasisFacts:
         table = study.axes(name)
         self.rows = cast(list[Json], table.to_dict("records"))
         has_weakness = "weakness_positive" in table
-        self.weakness = study.weakness(name) if has_weakness else None
+        self.weakness = study.weakness(name).set_index(["axis", "pole"]) if has_weakness else None
         self.z: NDArray[np.floating] = np.asfortranarray(study.z(name))
         self.categories = CategoryCounts.of([example.category for example in study.corpus])
         self._ends: dict[int, Poles] = {}

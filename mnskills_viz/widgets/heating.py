@@ -3,18 +3,16 @@
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
-from ..activations.tokens import Role
 from ..axes.heat import Heat
 from ..study import Study
 from .facts import Json
+from .heat_strip import heat_text
 
 AT_ONCE = 8
 """Rows computed before they are shown: the first do not wait for the last."""
 
-KEPT = 512
-"""Rows whose heat stays in memory, of all axes at once."""
+KEPT = 256_000_000
+"""Bytes of heat that stay in memory, of all axes at once."""
 
 
 class Heating:
@@ -38,6 +36,7 @@ class Heating:
         self._study, self._arrived, self._failed = study, arrived, failed
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], Heat] = {}
+        self._bytes = 0
         self._basis = ""
         self._missing: list[int] = []
         self._is_running = False
@@ -66,8 +65,9 @@ class Heating:
 
     def _keep(self, key: tuple[str, int], heat: Heat) -> None:
         self._known[key] = heat
-        while len(self._known) > KEPT:
-            self._known.pop(next(iter(self._known)))
+        self._bytes += _size(heat)
+        while self._bytes > KEPT and len(self._known) > 1:
+            self._bytes -= _size(self._known.pop(next(iter(self._known))))
 
     def _work(self) -> None:
         while True:
@@ -77,17 +77,19 @@ class Heating:
                     self._is_running = False
                     return
             try:
-                found = dict(zip(rows, self._study.heat(basis, rows), strict=True))
+                self._arrived(basis, dict(zip(rows, self._study.heat(basis, rows), strict=True)))
             except Exception as error:
                 with self._lock:
                     self._missing, self._is_running = [], False
                 self._failed(error)
                 return
             with self._lock:
-                done = self._basis == basis
-                if done:
-                    self._missing = [row for row in self._missing if row not in found]
-            self._arrived(basis, found)
+                if self._basis == basis:
+                    self._missing = [row for row in self._missing if row not in rows]
+
+
+def _size(heat: Heat) -> int:
+    return heat.contributions.nbytes + heat.running.nbytes
 
 
 def heat_of_axis(heat: Heat, axis: int, scale: float) -> Json:
@@ -99,13 +101,13 @@ def heat_of_axis(heat: Heat, axis: int, scale: float) -> Json:
         ``prompt`` and ``response``: ``tokens values``; ``rest``: what the template's tokens add;
         ``sum``: all together.
     """
-    values = heat.contributions[:, axis] / scale
-    shown = {}
-    for name, role in (("prompt", Role.PROMPT), ("response", Role.RESPONSE)):
-        here = np.flatnonzero(heat.roles == role)
-        shown[name] = {
-            "tokens": [heat.tokens[i] for i in here],
-            "values": [round(float(v), 4) for v in values[here]],
+    text = heat_text(heat, axis, scale)
+    shown: Json = {
+        name: {
+            "tokens": [token for token, _ in pieces],
+            "values": [round(value, 4) for _, value in pieces],
         }
-    rest = values[heat.roles == Role.TEMPLATE].sum(dtype=np.float64)
-    return shown | {"rest": float(rest), "sum": float(values.sum(dtype=np.float64))}
+        for name, pieces in (("prompt", text.prompt), ("response", text.response))
+    }
+    total = text.template + sum(value for _, value in [*text.prompt, *text.response])
+    return shown | {"rest": text.template, "sum": total}

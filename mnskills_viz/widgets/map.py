@@ -7,13 +7,14 @@ script alone is 5 MB in a saved notebook.
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..axes.examples import CategoryCounts
+from ..axes.projection import categories_apart, sample
 from ..corpus import Example
 from ..errors import InputError
 from .markup import shortened, signed
@@ -30,9 +31,6 @@ BINS = 96
 HEIGHT = 400
 NAMED = 9
 """Groups with a colour and a symbol of their own; the rest share grey."""
-
-FITTED_ON = 20_000
-"""Rows that the view of categories is fitted on."""
 
 # Okabe and Ito's, told apart by colour-blind readers, and two more; each with a symbol.
 COLOURS_OF_GROUPS = (
@@ -54,6 +52,9 @@ FARTHEST = 3.0
 
 BESIDE_A_POLE = 1.0
 """Standard deviations from which a row counts as lying at a labelled pole."""
+
+
+Selected = Callable[[NDArray[np.float64] | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,12 @@ class MapChoice:
         for value, known in ((self.colour, COLOURS), (self.view, VIEWS)):
             if value not in known:
                 raise InputError(f"expected one of {', '.join(known)}, not {value!r}")
+
+    def within(self, n_axes: int) -> "MapChoice":
+        """The choice for a basis of so many axes."""
+        if max(self.x, self.y) < n_axes:
+            return self
+        return replace(self, x=0, y=min(1, n_axes - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +116,6 @@ class Paint:
     known: NDArray[np.bool_]
 
 
-def sample(groups: NDArray[np.integer], n: int, seed: int = 0) -> NDArray[np.int64]:
-    """Rows to draw: at most `n` and a few, of every group its share and at least one, ascending.
-
-    Parameters
-    ----------
-    groups : ndarray of int from 0, [n_rows]
-    n : int
-    seed : int
-    """
-    if len(groups) <= n:
-        return np.arange(len(groups), dtype=np.int64)
-    drawn = np.random.default_rng(seed).permutation(len(groups))
-    counts = np.bincount(groups)
-    quota = np.maximum(1, counts * n // len(groups))
-    by_group = drawn[np.argsort(groups[drawn], kind="stable")]
-    rank = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
-    found: NDArray[np.int64] = np.sort(by_group[rank < quota[groups[by_group]]])
-    return found
-
-
 class AxisMap:
     """Where all rows lie, which of them are drawn, and the figure.
 
@@ -153,52 +140,16 @@ class AxisMap:
         categories: CategoryCounts,
         corpus: Sequence[Example],
         errors: NDArray[np.floating] | None,
-        selected: Callable[[NDArray[np.float64] | None], None],
+        selected: Selected,
         figure: Any = None,
     ) -> None:
-        self._z, self._errors, self._selected = z, errors, selected
-        self._names, codes = categories.names, categories.of_row
-        self._codes = np.where(codes < 0, len(self._names), codes)
+        self._z, self._errors = z, errors
+        self._names, self._of_row = categories.names, categories.of_row
+        self._codes = np.where(self._of_row < 0, len(self._names), self._of_row)
         self._apart: NDArray[np.float32] | None = None
         self.rows = sample(self._codes, POINTS)
-        self.figure = figure or self._built([_said(corpus[int(row)]) for row in self.rows])
-
-    def _built(self, said: list[str]) -> Any:
-        import plotly.graph_objects as go
-
-        figure = go.FigureWidget(layout=_layout())
-        figure._config = figure._config | {
-            "displaylogo": False,
-            "showSendToCloud": False,
-            "modeBarButtonsToRemove": ["toImage", "sendDataToCloud", "autoScale2d"],
-        }
-        figure.add_heatmap(
-            colorscale=[[0.0, "rgba(128,128,128,0)"], [1.0, "rgba(128,128,128,0.6)"]],
-            showscale=False,
-            hoverinfo="skip",
-        )
-        figure.add_scattergl(
-            mode="markers",
-            showlegend=False,
-            hovertext=said,
-            hoverinfo="text",
-            unselected={"marker": {"opacity": 0.12}},
-        )
-        points = figure.data[1]
-        points.on_selection(lambda _trace, _points, selector: self._lassoed(selector))
-        points.on_deselect(lambda *_: self._selected(None))
-        return figure
-
-    def _lassoed(self, selector: Any) -> None:
-        """Corners of a lasso or box; of another selection, such as a click, there are none."""
-        if hasattr(selector, "xs"):
-            corners = np.column_stack([selector.xs, selector.ys])
-        elif hasattr(selector, "xrange"):
-            (left, right), (low, high) = sorted(selector.xrange), sorted(selector.yrange)
-            corners = np.array([[left, low], [right, low], [right, high], [left, high]])
-        else:
-            return
-        self._selected(corners.astype(np.float64))
+        said = [_said(corpus[int(row)]) for row in self.rows]
+        self.figure = figure or _figure(said, selected)
 
     # ------------------------------------------------------------------------------- showing
 
@@ -206,7 +157,7 @@ class AxisMap:
         """Where every row lies in a view: [n_rows, 2]."""
         if choice.view == "categories apart":
             if self._apart is None:
-                self._apart = categories_apart(self._z, self._codes, len(self._names))
+                self._apart = categories_apart(self._z, self._of_row)
             return self._apart
         n_axes = self._z.shape[1]
         for axis in (choice.x, choice.y):
@@ -233,11 +184,14 @@ class AxisMap:
             if choice.view == "categories apart"
             else [f"axis {choice.x}, σ", f"axis {choice.y}, σ"]
         )
-        with self.figure.batch_update():
-            density, dots = self.figure.data
-            if len(where) > len(self.rows):
+        density, dots = self.figure.data
+        if len(where) > len(self.rows):
+            # Not in one batch with the points: plotly would tell the front end of an undefined
+            # marker of the density, and nothing is drawn then.
+            with self.figure.batch_update():
                 for name, value in _density(where).items():
                     density[name] = value
+        with self.figure.batch_update():
             dots.x, dots.y = points[:, 0], points[:, 1]
             dots.marker = _marker(paint)
             dots.selectedpoints = None
@@ -272,33 +226,50 @@ class AxisMap:
         return _in_groups(groups, [*(labels[pole] for pole in poles), "at no labelled pole"])
 
 
+def _figure(said: list[str], selected: Selected) -> Any:
+    """The figure, empty; what it calls knows of no map, so that it outlives them."""
+    import plotly.graph_objects as go
+
+    figure = go.FigureWidget(layout=_layout())
+    figure._config = figure._config | {
+        "displaylogo": False,
+        "showSendToCloud": False,
+        "modeBarButtonsToRemove": ["toImage", "sendDataToCloud", "autoScale2d"],
+    }
+    figure.add_heatmap(
+        colorscale=[[0.0, "rgba(128,128,128,0)"], [1.0, "rgba(128,128,128,0.6)"]],
+        showscale=False,
+        hoverinfo="skip",
+    )
+    figure.add_scattergl(
+        mode="markers",
+        showlegend=False,
+        hovertext=said,
+        hoverinfo="text",
+        unselected={"marker": {"opacity": 0.12}},
+    )
+    points = figure.data[1]
+    points.on_selection(lambda _trace, _points, selector: _lassoed(selector, selected))
+    points.on_deselect(lambda *_: selected(None))
+    return figure
+
+
+def _lassoed(selector: Any, selected: Selected) -> None:
+    """Corners of a lasso or box; of another selection, such as a click, there are none."""
+    if hasattr(selector, "xs"):
+        corners = np.column_stack([selector.xs, selector.ys])
+    elif hasattr(selector, "xrange"):
+        (left, right), (low, high) = sorted(selector.xrange), sorted(selector.yrange)
+        corners = np.array([[left, low], [right, low], [right, high], [left, high]])
+    else:
+        return
+    selected(corners.astype(np.float64))
+
+
 def _said(example: Example) -> str:
     """What is said of a point; plotly reads some markup."""
     said = shortened(example.prompt_text, 90)
     return html.escape(f"{example.category}: {said}" if example.category else said)
-
-
-def categories_apart(
-    z: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int, seed: int = 0
-) -> NDArray[np.float32]:
-    """All rows in the plane in which categories lie farthest apart: [n_rows, 2].
-
-    Linear discriminant analysis of the coordinates, fitted on a sample of the rows.
-
-    Raises
-    ------
-    InputError
-        Fewer than three categories: they do not span a plane.
-    """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    known = np.flatnonzero(codes < n_categories)
-    if len(np.unique(codes[known])) < 3 or z.shape[1] < 2:
-        raise InputError("at least three categories are needed to show them apart; choose two axes")
-    fitted_on = known[sample(codes[known], FITTED_ON, seed)]
-    plane = LinearDiscriminantAnalysis(n_components=2).fit(z[fitted_on], codes[fitted_on])
-    found: NDArray[np.float32] = plane.transform(z).astype(np.float32)
-    return found
 
 
 def _on_scale(

@@ -3,11 +3,13 @@
 No widget in here: what is shown is a function of the study and of this state.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from ..errors import InputError
+from .facts import EXAMPLES
 from .map import MapChoice
 
 Sort = Literal["number", "variance", "utility", "weakness", "stability"]
@@ -95,16 +97,43 @@ class ExplorerState:
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Self:
-        """The state that `as_dict` gave; what another version does not know, begins anew."""
+        """The state that `as_dict` gave; what another version wrote begins anew."""
         try:
             known = {f.name: kept[f.name] for f in fields(cls) if f.name in kept}
             known["map"] = MapChoice(**kept.get("map", {}))
             found = dict(kept.get("found", {}))
             found["on"] = MapChoice(**found.get("on", {}))
             found["corners"] = tuple((float(x), float(y)) for x, y in found.get("corners", ()))
-            return cls(**known | {"found": Found(**found)})
+            state = cls(**known | {"found": Found(**found)})
         except (AttributeError, TypeError, ValueError, InputError):
             return cls(str(kept.get("basis", "")))
+        return state if state._is_sound() else cls(str(state.basis))
+
+    def _is_sound(self) -> bool:
+        """Whether all values are of their kinds."""
+        found = self.found
+        numbers = [
+            self.axis,
+            found.axis,
+            found.page,
+            self.map.x,
+            self.map.y,
+            found.on.x,
+            found.on.y,
+        ]
+        texts = [self.basis, self.query, found.text]
+        ends = [end for end in (found.low, found.high) if end is not None]
+        return (
+            all(isinstance(n, int) and n >= 0 for n in numbers)
+            and all(isinstance(text, str) for text in texts)
+            and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+        )
+
+    def within(self, n_axes: int) -> Self:
+        """The state for a basis of so many axes: what it has not is looked at no more."""
+        last = n_axes - 1
+        found = self.found if self.found.axis <= last else Found()
+        return replace(self, axis=min(self.axis, last), map=self.map.within(n_axes), found=found)
 
 
 # ------------------------------------------------------------------------------- as Python
@@ -114,19 +143,40 @@ def python_of_card(state: ExplorerState) -> str:
     """The line that gives what the card shows."""
     z = f"study.z({state.basis!r})[:, {state.axis}]"
     if state.mode == "quantiles":
-        return f"mn.quantiles({z})"
+        return f"mn.quantiles({z}, {EXAMPLES})"
     if state.mode == "matched":
         categories = "[e.category for e in study.corpus]"
-        return f"mn.matched_pairs({z}, {categories}, study.activations.n_counted)"
-    return f"mn.poles({z})"
+        return f"mn.matched_pairs({z}, {categories}, study.activations.n_counted, {EXAMPLES})"
+    return f"mn.poles({z}, {EXAMPLES})"
 
 
-def python_of_list(state: ExplorerState) -> str:
-    """The line that gives the table that the list shows."""
+def python_of_list(state: ExplorerState, columns: Collection[str]) -> str:
+    """The line that gives the table of all axes in the order of the list.
+
+    Parameters
+    ----------
+    state : ExplorerState
+    columns : collection of str
+        Those that the table has: utility and weakness may not have been measured.
+    """
     table = f"study.axes({state.basis!r})"
-    columns: dict[str, str] = {"number": "", "weakness": "weakness_positive"}
-    column = columns.get(state.sort, state.sort)
-    return f"{table}.sort_values({column!r}, ascending=False)" if column else table
+    poles = ["weakness_positive", "weakness_negative"]
+    if state.sort == "weakness" and {*poles} <= {*columns}:
+        weakest = f"assign(weakness=lambda axes: axes[{poles}].max(axis=1))"
+        return f"{table}.{weakest}.sort_values('weakness', ascending=False)"
+    if state.sort == "utility" and "utility" in columns:
+        beside = "assign(beside_chance=lambda axes: axes['utility'].abs() / axes['null_high'])"
+        return f"{table}.{beside}.sort_values('beside_chance', ascending=False)"
+    if state.sort in ("variance", "stability"):
+        return f"{table}.sort_values({state.sort!r}, ascending=False)"
+    return table
+
+
+def python_of_map(state: ExplorerState, choice: MapChoice) -> str:
+    """The line that gives where rows lie on a map."""
+    if choice.view == "categories apart":
+        return f"study.categories_apart({state.basis!r})"
+    return f"study.z({state.basis!r})[:, [{choice.x}, {choice.y}]]"
 
 
 def python_of_found(state: ExplorerState) -> str:
@@ -136,12 +186,7 @@ def python_of_found(state: ExplorerState) -> str:
         return f"mn.within_range(study.z({basis!r})[:, {found.axis}], {found.low}, {found.high})"
     if found.what == "lasso":
         corners = [list(corner) for corner in found.corners]
-        where = (
-            f"study.z({basis!r})[:, [{found.on.x}, {found.on.y}]]"
-            if found.on.view == "axes"
-            else "explorer.places"
-        )
-        return f"mn.within_polygon({where}, {corners})"
+        return f"mn.within_polygon({python_of_map(state, found.on)}, {corners})"
     return f"study.search({found.text!r})" if found.what == "search" else ""
 
 

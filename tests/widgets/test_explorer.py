@@ -124,8 +124,8 @@ def test_undo_goes_to_another_basis_too(explorer, browser, study):
     assert (explorer.card["basis"], explorer.card["axis"]) == (other, 2)
 
 
-def test_undo_of_what_belongs_to_a_lost_basis_says_so(explorer, browser):
-    browser.label(2, "notes", "hm", basis="lost")
+def test_undo_of_what_belongs_to_a_lost_basis_says_so(explorer, browser, study):
+    study.annotations.set("lost", 2, "notes", "hm", session=explorer._session)
     browser.send("undo")
     assert explorer.card["basis"] == BASIS
     assert "lost, a basis that is no longer here" in explorer.status["text"]
@@ -215,7 +215,7 @@ def test_a_failing_run_ends_and_says_why(explorer, browser, monkeypatch):
 def test_a_run_ends_when_it_is_stopped_and_another_can_begin(explorer, browser, monkeypatch):
     begun, stopped = threading.Event(), threading.Event()
 
-    def endless(study, basis, axis, dose, prompt, tell):
+    def endless(study, basis, axis, dose, prompt, tell, row):
         begun.set()
         try:
             while True:
@@ -278,9 +278,10 @@ def test_every_action_leaves_the_line_that_does_it(explorer, browser, study):
     browser.send("undo")
     lines = study.annotations.history()["python"].tolist()
     assert f"study.axes({BASIS!r}).loc[3]" in lines
-    assert f"study.annotations.set({BASIS!r}, 3, 'positive', 'spells')" in lines
+    said = f"study.annotations.set({BASIS!r}, 3, 'positive', 'spells'"
+    assert any(line.startswith(said) for line in lines)
     assert f"mn.within_range(study.z({BASIS!r})[:, 3], 1.0, 2.0)" in lines
-    assert "study.annotations.undo()" in lines
+    assert any(line.startswith("study.annotations.undo(") for line in lines)
 
 
 def test_heat_of_the_examples_adds_up_to_where_they_lie(explorer, browser, study):
@@ -365,6 +366,95 @@ def test_panels_of_an_axis_are_filled(explorer, browser, study):
     run(explorer, "suggest")
     assert explorer.status["level"] == "info", explorer.status
     assert explorer.card["positive"]["label"] == ""  # nothing is ever applied by itself
+
+
+def test_an_axis_that_is_another_by_now_is_not_labelled_or_steered(explorer, browser, study):
+    study.fit("pca", layer=1, n_axes=3, name=BASIS)
+    seq = browser.label(2, "positive", "of the fit that was seen")
+    assert browser.answers[-1] == {"type": "failed", "seq": seq}
+    assert "was fitted anew; press" in explorer.status["text"]
+    assert len(study.annotations.table()) == 0
+    browser.send("steer", prompt="x", dose=1)
+    assert "was fitted anew" in explorer.status["text"]
+    browser.send("refresh")
+    assert explorer.card["n_axes"] == 3
+    browser.label(2, "positive", "of this fit")
+    assert study.annotations.get(BASIS, 2, "positive") == "of this fit"
+
+
+def test_an_explorer_opens_after_a_refit_to_fewer_axes(explorer, browser, study):
+    browser.send("axis", axis=7)
+    browser.send("brush", low=0, high=None)
+    browser.send("map", x=6, y=7, colour="category", view="axes")
+    study.fit("pca", layer=1, n_axes=3, name=BASIS)
+    again = mn.explore(study)
+    assert (again.card["axis"], again.found["what"]) == (2, "")
+    again._handle_custom_msg({"type": "ready"}, [])
+    assert again.status["level"] != "error"
+    assert again.atlas["n"] == len(study.corpus)
+
+
+@pytest.mark.parametrize(("basis", "axis"), [("nope", 1), ("../x", 1), (BASIS, 999), (BASIS, -1)])
+def test_a_label_of_what_is_not_there_is_not_kept(explorer, browser, study, basis, axis):
+    seq = browser.label(axis, "positive", "lost", basis=basis)
+    assert browser.answers[-1] == {"type": "failed", "seq": seq}
+    assert len(study.annotations.table()) == 0
+
+
+def test_a_map_that_cannot_be_drawn_is_not_opened_again(explorer, browser, study):
+    browser.send("ready")
+    before = explorer.atlas
+    browser.send("map", x=0, y=99, colour="category", view="axes")
+    assert explorer.status["level"] == "error"
+    assert explorer.atlas == before
+    assert mn.explore(study)._state.map == explorer._state.map
+
+
+def test_a_box_of_numbers_is_a_lasso_for_the_keyboard(explorer, browser, study):
+    browser.send("ready")
+    browser.send("box", low=[1.0, 9], high=[-0.5, -9])
+    z = study.z(BASIS)[:, 0]
+    assert sorted(explorer.rows) == np.flatnonzero((z >= -0.5) & (z <= 1)).tolist()
+
+
+def test_a_second_quiz_asks_other_rows(explorer, browser):
+    browser.label(0, "positive", "long")
+    asked: list[set[int]] = []
+    for _ in range(2):
+        browser.send("quiz")
+        asked.append(set())
+        while not explorer.quiz["done"]:
+            asked[-1].add(explorer.quiz["example"]["row"])
+            browser.send("answer", pole=1)
+    assert asked[0]
+    assert not asked[0] & asked[1]
+
+
+def test_a_score_is_of_the_label_that_was_tried(explorer, browser, study):
+    browser.label(0, "positive", "long")
+    browser.send("quiz")
+    browser.label(0, "positive", "short")
+    while not explorer.quiz["done"]:
+        browser.send("answer", pole=1)
+    assert study.annotations.get(BASIS, 0, "quiz") == ""
+    assert "its score is not kept" in explorer.status["text"]
+
+
+def test_heat_that_cannot_be_had_is_off_and_says_why(explorer, browser, monkeypatch):
+    def broken(*_, **__):
+        raise mn.InputError("no model here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer._study, "heat", broken)
+        browser.send("heat", on=True)
+        for _ in range(200):
+            if explorer.status["level"] == "error":
+                break
+            time.sleep(0.05)
+        assert explorer.status["text"] == "no model here"
+        assert explorer.setting["heat"] is False
+    browser.send("heat", on=True)  # and it can be asked for again
+    assert wait_for_heat(browser, {explorer.card["positive"]["examples"][0]["row"]})
 
 
 def test_two_explorers_on_one_study_keep_both_labels(explorer, browser, study, monkeypatch):

@@ -9,7 +9,7 @@ import mnskills_viz as mn
 from mnskills_viz.axes.examples import CategoryCounts
 from mnskills_viz.axes.regions import within_polygon
 from mnskills_viz.widgets import map as maps
-from mnskills_viz.widgets.map import AxisMap, MapChoice, categories_apart, sample
+from mnskills_viz.widgets.map import AxisMap, MapChoice
 
 N = 600
 NAMES = ["a", "b", "c", None]
@@ -39,20 +39,6 @@ def axis_map(z, corpus, lassos):
     errors = np.full(N, np.nan)
     errors[:50] = np.linspace(0, 1, 50)
     return AxisMap(z, categories, corpus, errors, lassos.append)
-
-
-def test_a_sample_takes_of_every_group_its_share_and_none_twice():
-    groups = np.repeat([0, 1, 2, 3], [10_000, 3_000, 200, 1])
-    rows = sample(groups, 1_000)
-    assert len(set(rows)) == len(rows) <= 1_000 + 4
-    assert (np.diff(rows) > 0).all()
-    shares = np.bincount(groups[rows]) / len(rows)
-    np.testing.assert_allclose(shares[:3], np.bincount(groups)[:3] / len(groups), atol=0.01)
-    assert (groups[rows] == 3).sum() == 1
-
-
-def test_a_sample_of_few_rows_is_all_of_them():
-    assert sample(np.zeros(5, dtype=int), 10).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_points_lie_where_rows_lie(axis_map, z):
@@ -98,21 +84,6 @@ def test_rows_are_coloured_by_the_labelled_pole_they_lie_at(axis_map, z):
         assert names[group] == max(sides, key=sides.get)
 
 
-def test_categories_apart_is_scikit_learns_discriminant(z):
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    codes = np.arange(N) % 4
-    found = categories_apart(z, codes, 3)  # the fourth stands for no category
-    known = codes < 3
-    plane = LinearDiscriminantAnalysis(n_components=2).fit(z[known], codes[known])
-    np.testing.assert_allclose(found, plane.transform(z), atol=1e-4)
-
-
-def test_two_categories_span_no_plane(z):
-    with pytest.raises(mn.InputError, match="at least three categories"):
-        categories_apart(z, np.arange(N) % 2, 2)
-
-
 def test_a_lasso_reaches_rows_that_are_not_drawn(z, corpus, lassos, monkeypatch):
     monkeypatch.setattr(maps, "POINTS", 40)
     categories = CategoryCounts.of([example.category for example in corpus])
@@ -150,6 +121,22 @@ def test_nothing_goes_to_a_cloud_and_what_is_saved_stays_small(axis_map):
     assert axis_map.figure._config["showSendToCloud"] is False
     layout = json.dumps(axis_map.figure.layout.to_plotly_json())
     assert len(layout) < 20_000
+
+
+def test_a_figure_outlives_the_map_it_was_made_for(axis_map, z, corpus, lassos):
+    """A basis that is chosen later uses the same figure; no coordinates of the first one stay."""
+    import gc
+    import weakref
+
+    categories = CategoryCounts.of([example.category for example in corpus])
+    figure, first = axis_map.figure, AxisMap(z, categories, corpus, None, lassos.append)
+    figure, gone = first.figure, weakref.ref(first)
+    second = AxisMap(-z, categories, corpus, None, lassos.append, figure=figure)
+    del first
+    gc.collect()
+    assert gone() is None
+    second.show(MapChoice(0, 1), 0, {})
+    np.testing.assert_array_equal(figure.data[1].x, -z[second.rows, 0])
 
 
 def test_an_unknown_axis_or_colour_is_named(axis_map):

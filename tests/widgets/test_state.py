@@ -8,7 +8,7 @@ import pytest
 
 import mnskills_viz as mn
 from mnskills_viz.widgets.cards import axis_card, axis_list, rows_of_card
-from mnskills_viz.widgets.facts import EXAMPLES, BasisFacts
+from mnskills_viz.widgets.facts import BasisFacts
 from mnskills_viz.widgets.found import PAGE, found_page, found_rows
 from mnskills_viz.widgets.map import AxisMap, MapChoice
 from mnskills_viz.widgets.state import (
@@ -65,13 +65,25 @@ def test_a_state_of_another_version_begins_anew(kept):
     assert found == ExplorerState(kept.get("basis", ""))
 
 
+def test_a_state_is_brought_within_a_basis_of_fewer_axes():
+    wide = ExplorerState(BASIS, 7, found=Found("range", 6), map=MapChoice(5, 0, "error"))
+    narrow = wide.within(3)
+    assert (narrow.axis, narrow.found, narrow.map) == (2, Found(), MapChoice(0, 1, "error"))
+    assert wide.within(8) == wide
+    assert wide.within(1).map == MapChoice(0, 0, "error")
+
+
 @pytest.mark.parametrize("sort", ["number", "variance", "utility", "weakness", "stability"])
 def test_the_line_of_the_list_gives_its_table(tiny_study, facts, sort):
-    table = run(python_of_list(state(sort=sort)), tiny_study)
-    assert sorted(table["axis"]) == list(range(facts.n_axes))
-    if sort in ("number", "variance", "stability"):
-        shown = [entry["axis"] for entry in axis_list(facts, {}, state(sort=sort))]
-        assert list(table["axis"]) == shown
+    table = run(python_of_list(state(sort=sort), facts.rows[0]), tiny_study)
+    shown = [entry["axis"] for entry in axis_list(facts, {}, state(sort=sort))]
+    assert list(table["axis"]) == shown
+
+
+@pytest.mark.parametrize("sort", ["utility", "weakness"])
+def test_what_was_not_measured_does_not_stand_in_the_line(tiny_study, sort):
+    line = python_of_list(state(sort=sort), ["axis", "variance"])
+    assert len(run(line, tiny_study)) == tiny_study.basis(BASIS).n_axes_
 
 
 def test_the_line_of_the_card_gives_its_rows(tiny_study, facts):
@@ -79,10 +91,7 @@ def test_the_line_of_the_card_gives_its_rows(tiny_study, facts):
         looks = state(mode=mode)
         shown = rows_of_card(axis_card(facts, {}, looks))
         found = run(python_of_card(looks), tiny_study)
-        if mode == "top":
-            rows = [*found.positive[:EXAMPLES], *found.negative[:EXAMPLES]]
-        else:
-            rows = np.ravel(found)
+        rows = [*found.positive, *found.negative] if mode == "top" else np.ravel(found)
         assert sorted(shown) == sorted(map(int, rows))
 
 

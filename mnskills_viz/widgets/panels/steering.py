@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...corpus import Prompt
 from ...corpus.splits import hash_of_id
 from ...errors import InputError
 from ...files import read_json
@@ -27,8 +28,17 @@ DOSE_TOKENS = 48
 # ------------------------------------------------------------------------------ side by side
 
 
-def run_asked(basis: str, axis: int, dose: float, prompt: str) -> Json:
+def run_asked(basis: str, axis: int, dose: float, prompt: str, row: int | None = None) -> Json:
     """What is shown while a run is under way.
+
+    Parameters
+    ----------
+    basis : str
+    axis : int
+    dose : float
+    prompt : str
+    row : int, optional
+        The example whose prompt it is: one of several messages is given to the model as such.
 
     Returns
     -------
@@ -45,18 +55,20 @@ def run_asked(basis: str, axis: int, dose: float, prompt: str) -> Json:
         raise InputError("the prompt is empty; write one, or use an example's")
     if not math.isfinite(dose):
         raise InputError(f"the dose must be a number, not {dose}")
+    given = repr(prompt) if row is None else f"study.corpus[{row}].prompt"
     return {
         "basis": basis,
         "axis": axis,
         "dose": dose,
         "prompt": prompt,
+        "row": row,
         "unsteered": "",
         "steered": "",
         "pieces": {"unsteered": [], "steered": []},
         "said": "",
         "busy": True,
         "progress": None,
-        "python": f"study.steer([{prompt!r}], {basis!r}, axis={axis}, dose={dose:g})",
+        "python": f"study.steer([{given}], {basis!r}, axis={axis}, dose={dose:g})",
     }
 
 
@@ -67,6 +79,7 @@ def steered(
     dose: float,
     prompt: str,
     tell: Tell,
+    row: int | None = None,
     max_new_tokens: int = NEW_TOKENS,
 ) -> Json:
     """A prompt completed with and without a push along an axis; see `Study.steer`.
@@ -83,6 +96,8 @@ def steered(
     prompt : str
     tell : Tell
         Told before every token: how many there are, and how many there may be.
+    row : int, optional
+        The example whose prompt it is, as it stands.
     max_new_tokens : int
 
     Returns
@@ -91,14 +106,15 @@ def steered(
         As `run_asked` gives it, with ``unsteered`` and ``steered``; ``pieces`` of both, each
         ``[whether only this text has it, text]``; ``said``: how much they differ.
     """
-    asked = run_asked(basis, axis, dose, prompt)
-    missing = _texts_missing(study, basis, axis, dose, prompt, max_new_tokens)
+    given = _prompt_of(study, prompt, row)
+    asked = run_asked(basis, axis, dose, prompt, row if given is not prompt else None)
+    missing = _texts_missing(study, basis, axis, dose, given, max_new_tokens)
     if not missing:
-        table = study.steer([prompt], basis, axis, dose, max_new_tokens)
+        table = study.steer([given], basis, axis, dose, max_new_tokens)
     else:
         count = _TextCount(TokenCount(tell, missing * max_new_tokens, max_new_tokens))
         with each_pass(study.model, count):
-            table = study.steer([prompt], basis, axis, dose, max_new_tokens)
+            table = study.steer([given], basis, axis, dose, max_new_tokens)
     before, after = (str(table[name].iloc[0]) for name in ("unsteered", "steered"))
     own = differences(before[:LONGEST], after[:LONGEST])
     return asked | {
@@ -110,8 +126,16 @@ def steered(
     }
 
 
+def _prompt_of(study: Study, prompt: str, row: int | None) -> Prompt:
+    """The prompt of an example where it is shown as it stands; else what was written."""
+    if row is None or not 0 <= row < len(study.corpus):
+        return prompt
+    example = study.corpus[row]
+    return example.prompt if example.prompt_text == prompt else prompt
+
+
 def _texts_missing(
-    study: Study, basis: str, axis: int, dose: float, prompt: str, max_new_tokens: int
+    study: Study, basis: str, axis: int, dose: float, prompt: Prompt, max_new_tokens: int
 ) -> int:
     """How many of the two texts have to be generated."""
     kept = study.results("steering", basis)
