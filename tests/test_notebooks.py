@@ -1,5 +1,6 @@
 """Notebooks run from top to bottom, unattended, and show what they promise."""
 
+import ast
 import importlib.util
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -66,6 +68,11 @@ def fit_axes(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
+def explore(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("03_explore_and_label.ipynb", ROWS, tmp_path_factory.mktemp("explore"))
+
+
+@pytest.fixture(scope="module")
 def steer(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run("04_proxy_steering.ipynb", ROWS_TO_STEER, tmp_path_factory.mktemp("steer"))
 
@@ -115,6 +122,7 @@ def test_notebooks_are_committed_without_outputs_and_with_a_kernel():
 NOTEBOOKS_AND_BARS = [
     ("collect", ("collect:",)),
     ("fit_axes", ("collect:", "gradients:", "sparse autoencoder:")),
+    ("explore", ("collect:",)),
     ("steer", ("collect:", "gradients:", "axes:", "doses:")),
     ("select", ("collect:", "Loading weights:")),
     ("safety", ("collect:", "Loading weights:")),
@@ -253,6 +261,85 @@ def test_what_is_read_back_or_made_from_sums_is_the_same(fit_axes):
 def cells_of(table: str) -> list[str]:
     """Cells of a table, row by row."""
     return [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", table, re.DOTALL)]
+
+
+def rows_of(table: str, width: int) -> list[list[str]]:
+    cells = cells_of(table)
+    return [cells[i : i + width] for i in range(0, len(cells), width)]
+
+
+def number(text: str) -> float:
+    """A number that may have a real minus sign."""
+    return float(text.replace("−", "-"))
+
+
+def test_the_explorer_has_a_still_twin_below_it(explore):
+    live, still = outputs(explore, "explore")
+    assert "application/vnd.jupyter.widget-view+json" in live.data
+    assert "pca-15: 6 axes" in re.sub("<[^>]*>", "", still.data["text/html"])
+
+
+def test_heat_of_tokens_sums_to_the_coordinate(explore):
+    rows = rows_of(shown(explore, "heat-table", "text/html"), 6)
+    assert len(rows) == 8
+    for *parts, total, z, _ in rows:
+        assert sum(map(number, parts)) == pytest.approx(number(total), abs=0.002)
+        assert number(total) == pytest.approx(number(z), abs=0.01)
+    [gap] = bold(words(explore, "heat"))
+    assert gap < 0.01
+    painted = shown(explore, "heat", "text/html")
+    added = [number(a) for a in re.findall(r'<span title="([^"]+)"', painted)]
+    ends = [number(z) for z in re.findall(r">([+−][\d.]+) σ</p>", painted)]
+    assert len(ends) == 2
+    assert sum(added) == pytest.approx(sum(ends), abs=0.05)  # each token to a thousandth
+
+
+def test_suggestions_stand_beside_shuffled_ones(explore):
+    suggested = rows_of(shown(explore, "suggestions", "text/html"), 7)
+    own, shuffled = bold(words(explore, "shuffled"))
+    assert own == pytest.approx(np.mean([float(row[4]) for row in suggested]), abs=0.02)
+    assert 0 < shuffled < own
+
+
+def test_only_what_passed_the_quiz_is_confirmed(explore):
+    scores = {row[0]: row[1] for row in rows_of(shown(explore, "quiz", "text/html"), 5)}
+    labels = rows_of(shown(explore, "label", "text/html"), 6)
+    assert {row[0]: row[5] for row in labels} == scores
+    for *_, state, score in labels:
+        right, n = map(int, score.split("/"))
+        assert (state == "confirmed") == (right >= n - 1)  # what leaves guessing with ten questions
+
+
+def test_as_many_axes_are_sure_in_the_picture_as_in_words(explore):
+    picture = unescape(shown(explore, "skill", "text/html"))
+    parts = re.findall(r"<desc>(.*?)\.</desc>", picture)[0].split("; ")
+    said = words(explore, "skill")
+    category = re.match(r"\*([\w-]+)\*", said)[1]
+    sure = int(re.search(rf"\*{category}\* (\d+)", said)[1])
+    assert sum("maybe chance" not in part for part in parts) == sure > 0
+
+
+def test_every_axis_of_the_other_bases_is_a_neighbour_once(explore):
+    rows = rows_of(shown(explore, "neighbours", "text/html"), 4)
+    assert len({(basis, axis) for basis, axis, *_ in rows}) == len(rows)
+    sizes = [abs(float(row[3])) for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_labels_leave_and_come_back(explore):
+    head = '"basis","axis","positive","negative","notes","state","quiz"'
+    assert head in shown(explore, "export").splitlines()
+    said = shown(explore, "read")
+    assert "from each file, the same as before" in said
+    assert bold(said) == [1]
+    assert "labels.csv, line 2: pca-15 has axes 0 to 5, not 6" in said
+
+
+def test_the_journal_is_python(explore):
+    fence, *lines, end = shown(explore, "history").splitlines()
+    assert (fence, lines[-1], end) == ("```python", "study.annotations.undo()", "```")
+    for line in lines:
+        ast.parse(line)
 
 
 def test_layers_beyond_chance_are_as_many_in_words_as_on_the_map(steer):

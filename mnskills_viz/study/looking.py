@@ -201,7 +201,7 @@ class StudyLooking(StudyWeakness):
             if other != basis
         ]
         columns = ["basis", "axis", "cosine", "correlation"]
-        found = pd.concat([pd.DataFrame(columns=columns), *tables])[columns]
+        found = pd.concat([pd.DataFrame(columns=columns), *tables], ignore_index=True)[columns]
         order = found["correlation"].astype(float).abs().sort_values(ascending=False, kind="stable")
         return found.loc[order.index].reset_index(drop=True)
 
