@@ -5,11 +5,12 @@ is a replay. Several notebooks may write to one journal at once. Beside it lies 
 looking: where people were, so that they can go on there.
 """
 
+import contextlib
 import datetime
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,14 @@ import pandas as pd
 
 from ..errors import InputError
 from .changes import FIELDS as FIELDS
+from .changes import POLES, Field, Step, Steps, checked, moved_aside, moving_aside
 from .changes import STATES as STATES
 from .changes import Change as Change
-from .changes import Field, checked
-from .journal import Journal
+from .journal import CannotWriteError, Journal
 from .label_files import read_labels, write_labels
 
-Key = tuple[str, int, str]
-"""Basis, axis and field."""
-
-Step = tuple[Change, ...]
-"""Changes that are undone together."""
+_VIEW_WAITS = 0.2
+"""Seconds that a view waits for other writers: it is not worth more."""
 
 
 class Annotations:
@@ -49,8 +47,10 @@ class Annotations:
 
     # ------------------------------------------------------------------------------- change
 
-    def set(self, basis: str, axis: int, field: Field, value: str) -> None:
+    def set(self, basis: str, axis: int, field: Field, value: str, *, session: str = "") -> None:
         """Set a label, the notes, the state or the quiz score of an axis; saved when this returns.
+
+        Another label takes the quiz score away: it belongs to the label that was tried.
 
         Parameters
         ----------
@@ -60,15 +60,21 @@ class Annotations:
         field : {"positive", "negative", "notes", "state", "quiz"}
         value : str
             Empty takes the value away.
+        session : str
+            Whose undo takes it back.
         """
-        self.set_many([Change(basis, axis, field, value)])
+        self.set_many([Change(basis, axis, field, value)], session=session)
 
-    def set_many(self, changes: Iterable[tuple[str, int, str, str]]) -> int:
+    def set_many(self, changes: Iterable[tuple[str, int, str, str]], *, session: str = "") -> int:
         """Set several values as one step, which one undo takes back; saved when this returns.
+
+        Another label takes the quiz score of its axis away, if the changes bring none.
 
         Parameters
         ----------
         changes : iterable of Change, or of (basis, axis, field, value)
+        session : str
+            Whose undo takes them back.
 
         Returns
         -------
@@ -82,25 +88,41 @@ class Annotations:
         """
         wanted = {(c.basis, c.axis, c.field): c for c in (checked(Change(*c)) for c in changes)}
         with self._journal.writing() as journal:
-            now = self._replayed(journal).values()
+            now = self._replayed(journal).steps.values()
             new = [c for key, c in wanted.items() if now.get(key, "") != c.value]
-            _append_step(journal, new)
+            for basis, axis in {(c.basis, c.axis): None for c in new if c.field in POLES}:
+                tried = (basis, axis, "quiz")
+                if tried not in wanted and now.get(tried):
+                    new.append(Change(*tried, ""))
+            _append_step(journal, new, session)
         return len(new)
 
     def set_aside(self, basis: str, fingerprint: str) -> None:
-        """Keep what was said about a basis that is fitted anew, under ``BASIS@FINGERPRINT``."""
+        """Keep what was said about a basis that is fitted anew, under ``BASIS@FINGERPRINT``.
+
+        This cannot be undone, and neither can what was said about the basis before.
+        """
         if not self._path.exists():
             return
         with self._journal.writing() as journal:
-            moved: list[Change] = []
-            for (name, axis, field), value in self._replayed(journal).values().items():
-                if name == basis and value:
-                    moved.append(Change(f"{basis}@{fingerprint}", axis, field, value))
-                    moved.append(Change(basis, axis, field, ""))
-            _append_step(journal, moved)
+            steps = self._replayed(journal).steps
+            now = steps.values()
+            said = [(*key[1:], value) for key, value in now.items() if key[0] == basis and value]
+            if not said and steps.tells_of(basis):
+                # Nothing to move, but something to undo or redo: a step that changes no value.
+                there = now.get((f"{basis}@{fingerprint}", 0, "positive"), "")
+                said = [(0, "positive", there)]
+            _append_step(journal, moving_aside(basis, fingerprint, said))
 
-    def undo(self) -> Change | None:
+    def undo(self, *, session: str = "") -> Change | None:
         """Take back the last step that stands.
+
+        Values become what they would be without it: what was set after it stays.
+
+        Parameters
+        ----------
+        session : str
+            Only a step of this session; empty takes the last of all.
 
         Returns
         -------
@@ -108,36 +130,37 @@ class Annotations:
             What it had set, of a step of many the first; None if there is none.
         """
         with self._journal.writing() as journal:
-            done = self._replayed(journal).done
-            step = done[-1] if done else None
+            step = self._replayed(journal).steps.to_undo(session)
             if step:
-                _append(journal, "undo")
-        return step[0] if step else None
+                _append(journal, "undo", session=session)
+        return step.changes[0] if step else None
 
-    def redo(self) -> Change | None:
-        """Bring back the step that was taken back last; returns as `undo` does."""
+    def redo(self, *, session: str = "") -> Change | None:
+        """Bring back the step that was taken back last, to its old place among the others.
+
+        Parameters and what is returned are those of `undo`. A new step of a session ends what
+        could be redone of its own steps.
+        """
         with self._journal.writing() as journal:
-            undone = self._replayed(journal).undone
-            step = undone[-1] if undone else None
+            step = self._replayed(journal).steps.to_redo(session)
             if step:
-                _append(journal, "redo")
-        return step[0] if step else None
+                _append(journal, "redo", session=session)
+        return step.changes[0] if step else None
 
     # -------------------------------------------------------------------------------- values
 
     def get(self, basis: str, axis: int, field: Field) -> str:
         """Return a value; empty where nothing was said."""
         with self._journal.reading() as journal:
-            return self._replayed(journal).values().get((basis, int(axis), field), "")
+            return self._replayed(journal).steps.values().get((basis, int(axis), field), "")
 
     def labels(self, basis: str) -> dict[tuple[int, int], str]:
         """Labels of a basis's poles: ``(axis, +1 or -1) -> text``."""
-        pole = {"positive": 1, "negative": -1}
         with self._journal.reading() as journal:
             return {
-                (axis, pole[field]): value
-                for (name, axis, field), value in self._replayed(journal).values().items()
-                if name == basis and field in pole and value
+                (axis, POLES[field]): value
+                for (name, axis, field), value in self._replayed(journal).steps.values().items()
+                if name == basis and field in POLES and value
             }
 
     def table(self) -> pd.DataFrame:
@@ -201,7 +224,8 @@ class Annotations:
     def record_view(self, session: str, state: Mapping[str, Any], python: str) -> None:
         """Note where somebody looks.
 
-        A killed process loses none; a power cut may lose the last ones.
+        A killed process loses none; a power cut may lose the last ones. Where the journal can
+        only be read, or another process holds it for long, the view is dropped without a word.
 
         Parameters
         ----------
@@ -213,7 +237,10 @@ class Annotations:
             The line that shows the same.
         """
         said = json.dumps(state, ensure_ascii=True)
-        with self._journal.writing(durable=False) as journal:
+        with (
+            contextlib.suppress(CannotWriteError),
+            self._journal.writing(durable=False, wait=_VIEW_WAITS) as journal,
+        ):
             journal.execute(
                 "INSERT INTO views (at, session, state, python, event) "
                 "VALUES (?, ?, ?, ?, (SELECT COALESCE(MAX(id), 0) FROM events))",
@@ -221,12 +248,19 @@ class Annotations:
             )
 
     def last_view(self) -> dict[str, Any] | None:
-        """Where somebody looked last, in whatever session; None if nobody did."""
+        """Where somebody looked last, in whatever session.
+
+        None if nobody did, or if what is kept of it is no JSON object.
+        """
         with self._journal.reading() as journal:
             if journal is None:
                 return None
             found = journal.execute("SELECT state FROM views ORDER BY id DESC LIMIT 1").fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        try:
+            state = json.loads(found[0]) if found else None
+        except (ValueError, RecursionError):
+            return None
+        return state if isinstance(state, dict) else None
 
     def history(self, n: int | None = None) -> pd.DataFrame:
         """What was looked at and said, in order.
@@ -239,8 +273,8 @@ class Annotations:
         Returns
         -------
         DataFrame
-            ``at session python``, a row a view and a row a step: when (UTC), where (empty for
-            steps), and the Python line that does the same.
+            ``at session python``, a row a view and a row a step: when (UTC), the session (empty
+            where there was none), and the Python line that does the same.
         """
         if n is not None and n < 0:
             raise InputError(f"n must be 0 or more, not {n}")
@@ -258,51 +292,29 @@ class _Replay:
     Attributes
     ----------
     journal : Connection or None
-    done, undone : list of Step
-        Steps that stand, and those that could be redone, each in order.
+    steps : Steps
     """
 
     def __init__(self, journal: sqlite3.Connection | None) -> None:
         self.journal = journal
-        self.done: list[Step] = []
-        self.undone: list[Step] = []
+        self.steps = Steps()
         self._last = 0
-        self._values: dict[Key, str] | None = {}
         self._table: pd.DataFrame | None = None
 
     def catch_up(self) -> None:
         """Apply the events that have come since."""
         if self.journal is None:
             return
-        for step, kind, changes in _new_steps(self.journal, self._last):
+        for kind, step in _new_steps(self.journal, self._last):
+            self.steps.add(kind, step)
+            self._last = step.number
             self._table = None
-            if kind == "set":
-                self.done.append(changes)
-                self.undone.clear()
-                self._apply(changes)
-            elif kind == "undo" and self.done:
-                self.undone.append(self.done.pop())
-                self._values = None
-            elif kind == "redo" and self.undone:
-                self.done.append(self.undone.pop())
-                self._apply(self.done[-1])
-            self._last = step
-
-    def _apply(self, changes: Step) -> None:
-        if self._values is not None:
-            self._values |= {(c.basis, c.axis, c.field): c.value for c in changes}
-
-    def values(self) -> dict[Key, str]:
-        """Values that stand."""
-        if self._values is None:
-            self._values = {(c.basis, c.axis, c.field): c.value for s in self.done for c in s}
-        return self._values
 
     def table(self) -> pd.DataFrame:
-        """The same, a row an axis; see `Annotations.table`."""
+        """Values that stand, a row an axis; see `Annotations.table`."""
         if self._table is None:
             rows: dict[tuple[str, int], dict[str, str]] = {}
-            for (basis, axis, field), value in self.values().items():
+            for (basis, axis, field), value in self.steps.values().items():
                 if value:
                     rows.setdefault((basis, axis), dict.fromkeys(FIELDS, ""))[field] = value
             records = [{"basis": basis, "axis": axis, **rows[basis, axis]} for basis, axis in rows]
@@ -314,36 +326,39 @@ class _Replay:
 # -------------------------------------------------------------------------------------- events
 
 
-def _new_steps(journal: sqlite3.Connection, last: int) -> list[tuple[int, str, Step]]:
-    """Steps after event `last`: their last event, kind, and what they set."""
+def _new_steps(journal: sqlite3.Connection, last: int) -> Iterator[tuple[str, Step]]:
+    """Steps after event `last`, each with its kind; its number is that of its last event."""
     events = journal.execute(
-        "SELECT id, COALESCE(step, id), kind, basis, axis, field, value "
+        "SELECT id, COALESCE(step, id), COALESCE(session, ''), kind, basis, axis, field, value "
         "FROM events WHERE id > ? ORDER BY id",
         (last,),
     ).fetchall()
-    steps = []
     for _, together in itertools.groupby(events, key=lambda event: event[1]):
         step = list(together)
-        changes = tuple(Change(*event[3:]) for event in step if event[2] == "set")
-        steps.append((step[-1][0], step[0][2], changes))
-    return steps
+        changes = tuple(Change(*event[4:]) for event in step if event[3] == "set")
+        yield step[0][3], Step(step[-1][0], step[0][2], changes)
 
 
-def _append_step(journal: sqlite3.Connection, changes: Sequence[Change]) -> None:
+def _append_step(journal: sqlite3.Connection, changes: Iterable[Change], session: str = "") -> None:
     """One step; the events of a step of many know its first."""
     first = None
     for change in changes:
-        event = _append(journal, "set", change, first)
+        event = _append(journal, "set", change, first, session)
         first = first or event
 
 
 def _append(
-    journal: sqlite3.Connection, kind: str, change: Change | None = None, step: int | None = None
+    journal: sqlite3.Connection,
+    kind: str,
+    change: Change | None = None,
+    step: int | None = None,
+    session: str = "",
 ) -> int | None:
     values = change or (None,) * 4
     added = journal.execute(
-        "INSERT INTO events (at, kind, basis, axis, field, value, step) VALUES (?,?,?,?,?,?,?)",
-        (_now(), kind, *values, step),
+        "INSERT INTO events (at, kind, basis, axis, field, value, step, session) "
+        "VALUES (?,?,?,?,?,?,?,?)",
+        (_now(), kind, *values, step, session),
     )
     return added.lastrowid
 
@@ -358,19 +373,24 @@ _Row = tuple[tuple[int, int], str, str, str]
 """Place in the order of both tables; when, session, Python line."""
 
 
-def _steps(journal: sqlite3.Connection) -> list[_Row]:
+def _steps(journal: sqlite3.Connection) -> Iterator[_Row]:
     times = dict(journal.execute("SELECT id, at FROM events"))
-    return [
-        ((last, 0), times[last], "", f"study.annotations.{_as_python(kind, changes)}")
-        for last, kind, changes in _new_steps(journal, 0)
-    ]
+    for kind, step in _new_steps(journal, 0):
+        line = f"study.annotations.{_as_python(kind, step)}"
+        yield (step.number, 0), times[step.number], step.session, line
 
 
-def _as_python(kind: str, changes: Step) -> str:
+def _as_python(kind: str, step: Step) -> str:
+    session = f"session={step.session!r}" if step.session else ""
     if kind != "set":
-        return f"{kind}()"
-    told = [repr(tuple(change)) for change in changes]
-    return f"set{told[0]}" if len(told) == 1 else f"set_many([{', '.join(told)}])"
+        return f"{kind}({session})"
+    if aside := moved_aside(step.changes):
+        return f"set_aside{aside}"
+    told = [repr(tuple(change)) for change in step.changes]
+    name, values = (
+        ("set", told[0][1:-1]) if len(told) == 1 else ("set_many", f"[{', '.join(told)}]")
+    )
+    return f"{name}({', '.join(filter(None, (values, session)))})"
 
 
 def _views(journal: sqlite3.Connection, n: int | None) -> list[_Row]:

@@ -16,30 +16,36 @@ from ..errors import InputError
 WAIT = 10.0
 """Seconds that a writer waits for the others."""
 
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS events (
+_TABLES = {
+    "events": """(
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at TEXT NOT NULL,
         kind TEXT NOT NULL CHECK (kind IN ('set', 'undo', 'redo')),
         basis TEXT, axis INTEGER, field TEXT, value TEXT,
-        step INTEGER
-    )
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS views (
+        step INTEGER, session TEXT
+    )""",
+    "views": """(
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at TEXT NOT NULL,
         session TEXT NOT NULL,
         state TEXT NOT NULL,
         python TEXT NOT NULL,
         event INTEGER NOT NULL
-    )
-    """,
-)
+    )""",
+}
 # `step` is the id of the first of the events that were made together; NULL: the event alone.
 # `event` is the last event when the view was opened: both tables have one order, whatever the
 # clock does.
+
+_ADDED = {"step": "INTEGER", "session": "TEXT"}
+"""Columns of the events that older journals do not have."""
+
+
+class CannotWriteError(InputError):
+    """The journal can only be read, or another process has held it for too long."""
+
+
+_SHUT = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 class Journal:
@@ -57,9 +63,13 @@ class Journal:
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         # Left to itself, a connection lives on until its reference cycle is collected. When the
-        # interpreter ends, `os` may be gone before.
-        if self._process == getpid():
-            self._close()
+        # interpreter ends, or a journal was never whole, parts may be missing: nobody wants to
+        # read of that.
+        try:
+            if self._process == getpid():
+                self._close()
+        except Exception:  # noqa: S110
+            pass
 
     def _forget(self) -> None:
         self._process = os.getpid()
@@ -74,7 +84,7 @@ class Journal:
             yield self._opened() if self.path.exists() else None
 
     @contextlib.contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, durable: bool = True, wait: float = WAIT) -> Iterator[sqlite3.Connection]:
         """The journal, held for writing: what is read here cannot change before it is acted on.
 
         Parameters
@@ -82,9 +92,16 @@ class Journal:
         durable : bool
             On disk when the block ends. If not, a power cut may lose the last writes; a killed
             process loses none.
+        wait : float
+            Seconds to wait while another process writes.
+
+        Raises
+        ------
+        CannotWriteError
+            It waited in vain, or the file can only be read.
         """
         with self._held("write"):
-            connection = self._opened()
+            connection = self._opened(wait)
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -107,13 +124,16 @@ class Journal:
                 yield
             except sqlite3.Error as error:
                 self._close()
-                raise InputError(f"cannot {to} {self.path}: {error}") from error
+                shut = to == "write" and _code(error) in _SHUT
+                refusal = CannotWriteError if shut else InputError
+                raise refusal(f"cannot {to} {self.path}: {error}") from error
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self, wait: float = WAIT) -> sqlite3.Connection:
         if self._connection is None or _file_at(self.path) != self._file:
             self._close()  # the file was removed, or another one is in its place
-            self._connection = _connect(self.path)
-            self._file = _file_at(self.path)
+            self._connection, sees_others = _connect(self.path, wait)
+            self._file = _file_at(self.path) if sees_others else None
+        self._connection.execute(f"PRAGMA busy_timeout={1000 * wait:.0f}")
         return self._connection
 
     def _close(self) -> None:
@@ -133,19 +153,73 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # The journal's lock sees to it that one thread at a time uses the connection.
-    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's result code, without what it adds for detail."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _connect(path: Path, wait: float) -> tuple[sqlite3.Connection, bool]:
+    """A connection, for reading only if no other can be; whether it sees what others write."""
+    uri = path.absolute().as_uri()
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        for table in _SCHEMA:
-            connection.execute(table)
-        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(events)")]
-        if "step" not in columns:  # a journal from before there were steps of many changes
-            connection.execute("ALTER TABLE events ADD COLUMN step INTEGER")
-        connection.execute("COMMIT")
+        return _ready(uri, wait, _bring_up_to_date), True
+    except sqlite3.OperationalError as error:
+        if _code(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise
+    try:
+        return _ready(f"{uri}?mode=ro", wait, _show_up_to_date), True
+    except sqlite3.OperationalError:
+        # SQLite wants to make files beside the journal. It need not where nobody writes; but
+        # then it would pass over what is only in the -wal file.
+        beside = path.with_name(f"{path.name}-wal")
+        if beside.exists() and beside.stat().st_size:
+            raise
+    return _ready(f"{uri}?mode=ro&immutable=1", wait, _show_up_to_date), False
+
+
+def _ready(
+    uri: str, wait: float, prepare: Callable[[sqlite3.Connection], None]
+) -> sqlite3.Connection:
+    # The journal's lock sees to it that one thread at a time uses the connection.
+    connection = sqlite3.connect(uri, wait, isolation_level=None, check_same_thread=False, uri=True)
+    try:
+        prepare(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    if any(_missing(connection)):  # so that who finds all there does not wait for a writer
+        connection.execute("BEGIN IMMEDIATE")
+        tables, columns = _missing(connection)
+        for table in tables:
+            connection.execute(f"CREATE TABLE {table} {_TABLES[table]}")
+        for column in columns:
+            connection.execute(f"ALTER TABLE events ADD COLUMN {column} {_ADDED[column]}")
+        connection.execute("COMMIT")
+
+
+def _show_up_to_date(connection: sqlite3.Connection) -> None:
+    """Show a file that may not be changed as if it were up to date."""
+    tables, columns = _missing(connection)
+    connection.execute("PRAGMA temp_store=MEMORY")
+    for table in tables:
+        connection.execute(f"CREATE TEMP TABLE {table} {_TABLES[table]}")
+    if columns:
+        empty = ", ".join(f"NULL AS {column}" for column in columns)
+        view = f"SELECT *, {empty} FROM main.events"  # noqa: S608 - names of our own
+        connection.execute(f"CREATE TEMP VIEW events AS {view}")
+
+
+def _missing(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
+    """Tables that an older journal does not have, and columns of its events."""
+    there = {
+        table: [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+        for table in _TABLES
+    }
+    tables = [table for table, columns in there.items() if not columns]
+    columns = [name for name in _ADDED if there["events"] and name not in there["events"]]
+    return tables, columns

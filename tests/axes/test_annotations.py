@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -130,8 +132,8 @@ def test_what_is_handed_out_can_be_changed_without_harm(notes):
     assert notes.table()["notes"].tolist() == ["a"]
 
 
-def test_a_journal_from_before_there_were_steps_is_read_on(tmp_path):
-    path = tmp_path / "annotations.sqlite"
+def old_journal(path):
+    """As it was before there were steps of many changes, sessions and views."""
     with sqlite3.connect(path) as old:
         old.execute(
             "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, "
@@ -142,10 +144,149 @@ def test_a_journal_from_before_there_were_steps_is_read_on(tmp_path):
         old.execute(insert, ("2026-01-01T00:00:00.000+00:00", "set", "pca", 0, "notes", "a"))
         old.execute(insert, ("2026-01-01T00:00:01.000+00:00", "set", "pca", 0, "notes", "b"))
     old.close()
+
+
+def test_a_journal_from_before_there_were_steps_is_read_on(tmp_path):
+    path = tmp_path / "annotations.sqlite"
+    old_journal(path)
     notes = Annotations(path)
     assert notes.get("pca", 0, "notes") == "b"
     notes.undo()
     assert notes.get("pca", 0, "notes") == "a"
+
+
+def test_another_label_takes_the_score_of_the_quiz_away_in_one_step(notes):
+    notes.set("pca", 0, "positive", "tried")
+    notes.set_many([("pca", 0, "quiz", "7/10"), ("pca", 1, "quiz", "8/10")])
+    notes.set("pca", 0, "notes", "no label")
+    notes.set("pca", 0, "positive", "tried")  # the same as before
+    assert notes.get("pca", 0, "quiz") == "7/10"
+    notes.set("pca", 0, "negative", "another")
+    assert notes.get("pca", 0, "quiz") == ""
+    assert notes.get("pca", 1, "quiz") == "8/10"
+    assert notes.undo() == Change("pca", 0, "negative", "another")
+    assert notes.get("pca", 0, "quiz") == "7/10"
+
+
+def test_a_label_that_comes_with_its_score_keeps_it(notes):
+    notes.set_many([("pca", 0, "positive", "old"), ("pca", 0, "quiz", "7/10")])
+    notes.set_many([("pca", 0, "quiz", "7/10"), ("pca", 0, "positive", "new")])
+    assert notes.get("pca", 0, "quiz") == "7/10"
+
+
+# ---------------------------------------------------------------------------------- set aside
+
+
+def test_labels_of_the_old_fit_never_come_to_the_new_one(notes):
+    notes.set("pca", 7, "positive", "old fit")
+    notes.set_aside("pca", "0123")
+    assert notes.undo() is None
+    assert notes.redo() is None
+    assert notes.labels("pca") == {}
+    assert notes.labels("pca@0123") == {(7, 1): "old fit"}
+    notes.set("pca", 0, "positive", "new fit")
+    notes.undo()
+    assert notes.undo() is None
+    assert notes.redo() == Change("pca", 0, "positive", "new fit")
+
+
+def test_what_was_undone_before_it_was_set_aside_is_not_redone_after(notes):
+    notes.set("pca", 7, "positive", "old fit")
+    notes.undo()
+    notes.set_aside("pca", "0123")
+    assert notes.redo() is None
+    notes.set("pca", 7, "positive", "of the second fit")
+    notes.set("pca", 7, "positive", "")
+    notes.set_aside("pca", "4567")
+    assert notes.undo() is None
+    assert notes.table().empty
+
+
+def test_a_fit_that_came_back_keeps_what_was_set_aside_of_it(notes):
+    notes.set("pca", 0, "positive", "kept")
+    notes.set_aside("pca", "0123")
+    notes.set("pca", 1, "positive", "x")
+    notes.undo()
+    notes.set_aside("pca", "0123")
+    assert notes.redo() is None
+    assert notes.labels("pca@0123") == {(0, 1): "kept"}
+
+
+def test_other_bases_can_be_undone_past_what_was_set_aside(notes):
+    notes.set("sae", 0, "positive", "first")
+    notes.set_many([("pca", 7, "positive", "old fit"), ("sae", 1, "positive", "second")])
+    notes.set("sae", 2, "positive", "third")
+    notes.undo()
+    notes.set_aside("pca", "0123")
+    assert notes.redo() == Change("sae", 2, "positive", "third")
+    assert [notes.undo().value for _ in range(3)] == ["third", "second", "first"]
+    assert notes.undo() is None
+    assert notes.table()["basis"].tolist() == ["pca@0123"]
+
+
+# ----------------------------------------------------------------------------------- sessions
+
+
+def test_a_session_undoes_and_redoes_only_its_own_steps(notes):
+    notes.set("pca", 0, "positive", "mine", session="a")
+    notes.set("pca", 1, "positive", "theirs", session="b")
+    assert notes.undo(session="a") == Change("pca", 0, "positive", "mine")
+    assert notes.undo(session="a") is None
+    assert notes.labels("pca") == {(1, 1): "theirs"}
+    assert notes.redo(session="b") is None
+    notes.set("pca", 2, "positive", "later", session="b")  # does not end what a can redo
+    assert notes.redo(session="a") == Change("pca", 0, "positive", "mine")
+    assert notes.undo() == Change("pca", 2, "positive", "later")  # of no session: of all
+    assert notes.redo() == Change("pca", 2, "positive", "later")
+
+
+def test_what_another_session_set_later_survives_undo_and_redo(notes):
+    notes.set("pca", 0, "positive", "mine", session="a")
+    notes.set("pca", 0, "positive", "theirs", session="b")
+    notes.undo(session="a")
+    assert notes.get("pca", 0, "positive") == "theirs"
+    notes.redo(session="a")
+    assert notes.get("pca", 0, "positive") == "theirs"
+    notes.undo(session="b")
+    assert notes.get("pca", 0, "positive") == "mine"
+
+
+ACTIONS = st.sampled_from(["set", "undo", "redo", "aside"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(ACTIONS, st.sampled_from("ab"), st.sampled_from("xy")), max_size=20))
+def test_what_stands_is_what_was_not_undone(tmp_path_factory, actions):
+    """Sessions a and b, bases x and y; beside it the same, kept as a list of all that was set."""
+    notes = Annotations(tmp_path_factory.mktemp("notes") / "a.sqlite")
+    log = []  # [session, basis, value, state]; a value of None clears the basis
+    undone = {"a": [], "b": []}
+    for i, (action, session, basis) in enumerate(actions):
+        own = [e for e in log if e[0] == session and e[3] == "stands"]
+        if action == "set":
+            notes.set(basis, 0, "notes", str(i), session=session)
+            log.append([session, basis, str(i), "stands"])
+            undone[session] = []
+        elif action == "undo":
+            said = notes.undo(session=session)
+            assert (said and said.value) == (own[-1][2] if own else None)
+            if own:
+                own[-1][3] = "undone"
+                undone[session].append(own[-1])
+        elif action == "redo":
+            said = notes.redo(session=session)
+            expected = undone[session].pop() if undone[session] else None
+            assert (said and said.value) == (expected[2] if expected else None)
+            if expected:
+                expected[3] = "stands"
+        else:
+            notes.set_aside(basis, str(i))
+            log = [entry for entry in log if entry[1] != basis]
+            undone = {s: [e for e in es if e[1] != basis] for s, es in undone.items()}
+        for name in "xy":
+            values = [e[2] for e in log if e[1] == name and e[3] == "stands"]
+            assert notes.get(name, 0, "notes") == (values[-1] if values else "")
+    assert Annotations(notes._path).table().equals(notes.table())
 
 
 # ------------------------------------------------------------------- threads, processes, crashes
@@ -242,7 +383,131 @@ def test_a_file_that_is_no_journal_is_refused_in_one_line(tmp_path):
             act()
 
 
+@pytest.mark.parametrize("end", ["", "builtins.kept = notes", "Journal.__new__(Journal)"])
+def test_nothing_is_printed_when_the_interpreter_ends(tmp_path, end):
+    code = (
+        "import builtins, sys; from pathlib import Path;"
+        "from mnskills_viz.axes.annotations import Annotations, Journal;"
+        f"notes = Annotations(Path(sys.argv[1])); notes.set('pca', 0, 'notes', 'a'); {end}"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.sqlite")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout + ended.stderr == ""
+
+
+# ----------------------------------------------------------------------------------- read only
+
+
+@pytest.fixture
+def shut():
+    """A folder, and a function that takes away the permission to write in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, user = Path(name), os.geteuid()
+
+        def shut() -> None:
+            for file in folder.iterdir():
+                file.chmod(0o444)
+            folder.chmod(0o555)
+            if user == 0:  # whom permissions do not stop
+                os.seteuid(65534)
+
+        try:
+            yield folder, shut
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+def test_a_study_that_can_only_be_read_is_read(shut):
+    folder, shut = shut
+    notes = Annotations(folder / "a #1?.sqlite")
+    notes.set("pca", 0, "positive", "a")
+    notes.record_view("s", {"axis": 3}, "look(3)")
+    del notes
+    shut()
+    notes = Annotations(folder / "a #1?.sqlite")
+    assert notes.table()["positive"].tolist() == ["a"]
+    assert notes.labels("pca") == {(0, 1): "a"}
+    assert notes.get("pca", 0, "positive") == "a"
+    assert notes.last_view() == {"axis": 3}
+    assert len(notes.history()) == 2
+    notes.record_view("s", {"axis": 4}, "look(4)")
+    assert notes.last_view() == {"axis": 3}
+    for change in (lambda: notes.set("pca", 0, "positive", "b"), notes.undo):
+        with pytest.raises(mn.InputError, match=r"cannot write .*sqlite: attempt to write") as said:
+            change()
+        assert "\n" not in str(said.value)
+    assert notes.get("pca", 0, "positive") == "a"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_what_others_write_is_seen_by_who_can_only_read(shut):
+    folder, shut = shut
+    writer = Annotations(folder / "a.sqlite")
+    writer.set("pca", 0, "positive", "a")
+    shut()  # the other goes on with what it holds open
+    reader = Annotations(folder / "a.sqlite")
+    assert reader.get("pca", 0, "positive") == "a"
+    writer.set("pca", 0, "positive", "b")
+    assert reader.get("pca", 0, "positive") == "b"
+
+
+def test_labels_in_a_log_that_cannot_be_read_are_not_passed_over(shut):
+    folder, shut = shut
+    held = Annotations(folder / "a.sqlite")
+    held.set("pca", 0, "positive", "only in the log")
+    for ending in ("", "-wal"):
+        shutil.copy(folder / f"a.sqlite{ending}", folder / f"b.sqlite{ending}")
+    shut()
+    with pytest.raises(mn.InputError, match="cannot read"):
+        Annotations(folder / "b.sqlite").table()
+
+
+def test_an_older_journal_that_can_only_be_read_is_read(shut):
+    folder, shut = shut
+    old_journal(folder / "a.sqlite")
+    shut()
+    notes = Annotations(folder / "a.sqlite")
+    assert notes.get("pca", 0, "notes") == "b"
+    assert notes.last_view() is None
+    assert len(notes.history()) == 2
+    notes.record_view("s", {}, "line")
+
+
+def test_an_empty_folder_that_can_only_be_read_has_no_labels(shut):
+    folder, shut = shut
+    shut()
+    notes = Annotations(folder / "a.sqlite")
+    notes.record_view("s", {}, "line")
+    assert notes.table().empty
+    with pytest.raises(mn.InputError, match="cannot write"):
+        notes.set("pca", 0, "notes", "a")
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_view_gives_way_to_another_process_that_holds_the_journal(notes, opened):
+    notes.record_view("s", {"axis": 0}, "line")
+    other = sqlite3.connect(notes._path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    looking = notes if opened else Annotations(notes._path)
+    looking.record_view("s", {"axis": 1}, "line")
+    assert looking.last_view() == {"axis": 0}
+    other.execute("ROLLBACK")
+    looking.record_view("s", {"axis": 2}, "line")
+    assert looking.last_view() == {"axis": 2}
+    other.close()
+
+
 # ------------------------------------------------------------------------------------- looking
+
+
+@pytest.mark.parametrize("state", ["[1]", "3", "null", "{", "", "[" * 100_000])
+def test_a_view_that_is_no_json_object_is_none(notes, state):
+    notes.record_view("s", {"axis": 1}, "line")
+    with sqlite3.connect(notes._path) as other:
+        other.execute("UPDATE views SET state = ?", (state,))
+    other.close()
+    assert notes.last_view() is None
 
 
 def test_the_last_view_comes_back_as_it_was(notes):
@@ -263,10 +528,17 @@ def test_history_tells_views_and_changes_in_order_as_python(notes):
     notes.record_view("s", {}, "look(2)")
     notes.set_many([("pca", 1, "notes", "a"), ("pca", 2, "notes", "b")])
     notes.set("pca", 3, "notes", "c")
+    notes.set("pca", 4, "notes", "d", session="s")
+    notes.set_many([("sae", 1, "notes", "a"), ("sae", 2, "notes", "b")], session="t")
+    notes.undo(session="s")
+    notes.redo(session="s")
     notes.undo()
+    notes.undo(session="s")
+    notes.set_aside("pca", "0123")
+    notes.redo()
     table = notes.history()
     assert table.columns.tolist() == ["at", "session", "python"]
-    assert table["session"].tolist() == ["s", "", "s", "s", "", "", ""]
+    assert table["session"].tolist() == ["s", "", "s", "s", "", "", *"stss", "", "s", "", ""]
     assert table["at"].is_monotonic_increasing
     looked = []
     for line in table["python"]:
