@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from ..activations.pairs import Beginning, PairRow, logprobs, n_in_common
 from ..errors import InputError
-from ..models import exclusive
+from ..models import context_length, exclusive
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 Scores = NDArray[np.float64]
 
-READ = 400
+READ = 600
 """Characters of a text that a judge reads."""
 
 LONGEST = 80
@@ -225,8 +225,9 @@ class TextJudge:
         self._embed = embed
 
     def scores(self, labels: Sequence[str], texts: Sequence[str]) -> Scores:
-        """Cosines, [n_labels, n_texts]; what rounding makes of words not in common is taken away."""
-        vectors = self._embed([*labels, *texts]).vectors.astype(np.float64)
+        """Cosines, [n_labels, n_texts], rounded: of nothing in common rounding errors are left."""
+        read = [shortened(text, READ) for text in (*labels, *texts)]
+        vectors = self._embed(read).vectors.astype(np.float64)
         cosines = vectors[: len(labels)] @ vectors[len(labels) :].T
         return np.asarray(cosines.round(5))
 
@@ -237,6 +238,9 @@ class ModelJudge:
     ``log p(label | text, "Topic:")``, summed over the label's tokens, less the mean of the same
     over `GENERIC` labels, so that what a text makes of any label cancels. What the label is worth
     by itself is the same for all texts. The model reads a text once for all labels.
+
+    [SmolLM2-135M, 16 poles of the demo corpus, labels from the contrast: mean AUC of a pole's own
+    label 0.65 this way, 0.57 by how much more likely the text becomes, 0.49 by Yes against No.]
 
     Parameters
     ----------
@@ -259,8 +263,11 @@ def label_logprobs(model: "TransformersModel", context: str, labels: Sequence[st
     """Log-probability of each label after a context that is read once, [n_labels], in nats."""
     import torch
 
+    after = _label_ids(model, labels)
     before = model.tokenizer(context)["input_ids"]
-    rows = [_row(before, ids) for ids in _label_ids(model, labels)]
+    if limit := context_length(model):  # what is asked stands at the end
+        before = before[-max(1, limit - max(map(len, after))) :]
+    rows = [_row(before, ids) for ids in after]
     with exclusive(model), torch.inference_mode():
         beginning = None
         if n_common := n_in_common(model, rows):

@@ -117,8 +117,8 @@ def suggest_from_model(
 
     It goes on from a few texts with their topics, once greedily and `DRAWN` times sampled: small
     models fill in such a pattern where they fail at the same question in a chat. [SmolLM2-135M,
-    its chat template, eight poles of the demo corpus: it repeats texts, or a topic of the pattern,
-    for six; the plain pattern gives a topic for each.]
+    the same pattern as a chat, eight poles of the demo corpus: for six it goes on with a text or
+    repeats a topic of the pattern; from plain text it gives a topic for each.]
 
     An answer is kept if it is a phrase (`phrase`) most words of which are words, not fragments
     (they stand in the texts or are one token), not a topic of the pattern, and if the model finds

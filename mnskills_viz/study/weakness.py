@@ -18,6 +18,7 @@ from ..files import read_json
 from ..selection.matrix import scale_of
 from ..selection.weakness import pole_weakness, reference_errors
 from ..steering.proxy import fitted_layer
+from .bases import projected
 from .steering import StudySteering
 
 Side = Literal["prompt", "samples", "content"]
@@ -83,7 +84,7 @@ class StudyWeakness(StudySteering):
         key = f"{fitted.fingerprint} prompt"
         if key not in self._coordinates:
             rows = self.prompt_rows(layer, progress)
-            self._coordinates[key] = fitted.transform(rows.matrix_as(fitted.source_ or {}))
+            self._coordinates[key] = projected(fitted, rows)
         return self._coordinates[key]
 
     def _projected_samples(self, basis: str, progress: bool) -> NDArray[np.float32]:
@@ -105,9 +106,7 @@ class StudyWeakness(StudySteering):
             progress,
             self.activations.source_of_all["options"]["tokens"],
         )
-        z = fitted.transform(rows.matrix_as(fitted.source_ or {})).reshape(
-            len(probe), -1, fitted.n_axes_
-        )
+        z = projected(fitted, rows).reshape(len(probe), -1, fitted.n_axes_)
         mean: NDArray[np.float32] = z.mean(axis=1)
         return mean
 

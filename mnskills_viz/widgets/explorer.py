@@ -176,7 +176,7 @@ class Explorer(ExplorerRows):
     def _answer(self, message: Json) -> None:
         match message:
             case {"type": "ready"}:
-                self._draw_first_map()
+                self._send_figure()
             case {"type": "basis", "basis": str(basis)}:
                 self._choose_basis(basis)
             case {"type": "refresh"}:

@@ -96,7 +96,9 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
                 self._run(
                     "steering",
                     panels.run_asked(basis, axis, float(dose), prompt, row),
-                    lambda tell: panels.steered(study, basis, axis, float(dose), prompt, tell, row),
+                    lambda tell: panels.steered(
+                        study, basis, axis, float(dose), prompt, tell, row=row
+                    ),
                     f"steered along axis {axis} with {dose:+g} σ",
                 )
             case {"type": "doses"}:
@@ -179,21 +181,16 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
         """Fill a panel by work in a thread: labels are saved and axes change meanwhile."""
         before = getattr(self, panel)
 
-        def run(tell: Tell) -> None:
-            shown = before | {"busy": False, "progress": None}
+        def run(tell: Tell) -> Callable[[], None]:
             try:
-                shown = work(tell) | {"busy": False, "progress": None}
-                self._say(said, python=_last_line(shown.get("python", "")))
+                shown = work(tell)
             except Stopped:
-                self._say(STOPPED)
+                return lambda: self._finish(panel, before, lambda: self._say(STOPPED))
             except Exception as error:
-                self._complain(error)
-            finally:
-                setattr(self, panel, shown)
-                if panel == "doses":  # whichever axis is looked at by now
-                    self._show_kept_doses()
-                if panel == "selection":
-                    self.setting = self.setting | {"selections": self._study.selection_names}
+                complaint = error
+                return lambda: self._finish(panel, before, lambda: self._complain(complaint))
+            line = _last_line(shown.get("python", ""))
+            return lambda: self._finish(panel, shown, lambda: self._say(said, python=line))
 
         if self._job.is_running:
             raise InputError("a run is under way; wait until it is done, or stop it")
@@ -201,6 +198,15 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
         setattr(self, panel, asked | {"busy": True, "progress": None})
         self._say("working; a first run also loads the model", "busy")
         self._job.start(run)
+
+    def _finish(self, panel: str, shown: Json, say: Callable[[], None]) -> None:
+        """Show what came of a run."""
+        say()
+        setattr(self, panel, shown | {"busy": False, "progress": None})
+        if panel == "doses":  # whichever axis is looked at by now
+            self._show_kept_doses()
+        if panel == "selection":
+            self.setting = self.setting | {"selections": self._study.selection_names}
 
     def _progressed(self, done: int, total: int, left: float | None) -> None:
         progress = {"done": done, "total": total, "left": left}

@@ -14,10 +14,10 @@ from ..errors import InputError
 from ..study import Study
 from .cards import rows_of_card
 from .explorer_panels import ExplorerPanels
-from .facts import BasisFacts
+from .facts import BasisFacts, Json
 from .found import found_page, found_rows
 from .heating import Heating, heat_of_axis
-from .map import COLOURS, VIEWS, AxisMap, MapChoice
+from .map import COLOURS, VIEWS, AxisMap, MapChoice, empty_figure
 from .state import ExplorerState, Found, python_of_found
 
 
@@ -55,6 +55,7 @@ class ExplorerRows(ExplorerPanels):
         self._state = state.within(self._facts.n_axes)
         self._session = uuid.uuid4().hex[:12]
         self._map: AxisMap | None = None
+        self._is_drawn = False  # the figure, by a front end
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._heating = Heating(study, self._send_heat, self._without_heat)
 
@@ -84,7 +85,10 @@ class ExplorerRows(ExplorerPanels):
 
     def _browse(self, found: Found, say: bool = True) -> None:
         asked = replace(self._state, found=found)
-        self._rows = found_rows(self._facts, asked, self._map)
+        axis_map = self._atlas() if found.what == "lasso" else self._map
+        self._rows = found_rows(self._facts, asked, axis_map)
+        if self._map is not None and self._state.found.what == "lasso" != found.what:
+            self._map.forget_lasso()
         if say:
             self._look(python_of_found(asked), found=found)
         else:
@@ -113,31 +117,45 @@ class ExplorerRows(ExplorerPanels):
             if study.knows_weakness(facts.name):
                 errors = np.full(len(facts.z), np.nan)
                 errors[study.probe_rows] = study.probe_errors()
-            given = (facts.z, facts.categories, study.corpus, errors, self._lassoed)
-            self._map = AxisMap(*given, figure=self.map)
+            self._map = AxisMap(facts.z, facts.categories, study.corpus, errors, self._lassoed)
+            if self._is_drawn:
+                self._map.adopt(self.map)
         return self._map
 
-    def _draw_first_map(self) -> None:
-        """Draw what was looked at last, or else the first two axes; what runs keeps its sign."""
-        if self._map is None and not self._job.is_running:
+    def _send_figure(self) -> None:
+        """Have the front end draw an empty figure; what belongs in it follows then."""
+        if self.map is None and self._facts.n_axes > 1:
             self._say("drawing the map", "busy")
+            figure = empty_figure(self._draw_first_map)
+            self.atlas = self._atlas_shown(self._state.map, [])
+            self.map = figure
+
+    def _draw_first_map(self) -> None:
+        """Draw what was looked at last, or else the first two axes."""
         try:
-            self._draw_map(self._state.map)
-        except InputError:  # of a study that was not what it is now
-            self._change(map=MapChoice().within(self._facts.n_axes))
-            self._draw_map(self._state.map)
+            self._is_drawn = True
+            self._atlas().adopt(self.map)
+            try:
+                self._draw_map(self._state.map)
+            except InputError:  # of a study that was not what it is now
+                self._change(map=MapChoice().within(self._facts.n_axes))
+                self._draw_map(self._state.map)
+        except Exception as error:
+            self._complain(error)
         if self.status.get("text") == "drawing the map":
             self._say("")
 
     def _draw_map(self, choice: MapChoice) -> None:
-        facts = self._facts
-        if facts.n_axes < 2:
+        if self._facts.n_axes < 2:
             self.atlas = {}
             return
-        atlas = self._atlas()
-        labels = self._study.annotations.labels(facts.name)
-        legend = atlas.show(choice, self._state.axis, labels)
-        self.atlas = {
+        labels = self._study.annotations.labels(self._facts.name)
+        legend = self._atlas().show(choice, self._state.axis, labels)
+        self.atlas = self._atlas_shown(choice, legend)
+
+    def _atlas_shown(self, choice: MapChoice, legend: list[dict[str, str]]) -> Json:
+        n = len(self._facts.z)
+        return {
             "x": choice.x,
             "y": choice.y,
             "colour": choice.colour,
@@ -145,10 +163,9 @@ class ExplorerRows(ExplorerPanels):
             "legend": legend,
             "colours": list(COLOURS),
             "views": list(VIEWS),
-            "n": len(facts.z),
-            "drawn": len(atlas.rows),
+            "n": n,
+            "drawn": n if self._map is None else len(self._map.rows),
         }
-        self.map = atlas.figure
 
     # --------------------------------------------------------------------------------- heat
 

@@ -30,14 +30,21 @@ class Job:
         self._progressed = progressed
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._busy = threading.Event()
 
     @property
     def is_running(self) -> bool:
         """Whether work is under way."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._busy.is_set()
 
-    def start(self, work: Callable[[Tell], None]) -> None:
-        """Begin; `work` handles its own errors, `Stopped` among them.
+    def start(self, work: Callable[[Tell], Callable[[], None]]) -> None:
+        """Begin.
+
+        Parameters
+        ----------
+        work : callable
+            Handles its own errors, `Stopped` among them, and returns what is to be said of it:
+            that is called when other work can begin.
 
         Raises
         ------
@@ -47,8 +54,16 @@ class Job:
         if self.is_running:
             raise InputError("a run is under way; wait until it is done, or stop it")
         self._stop.clear()
-        self._thread = threading.Thread(target=work, args=(self._teller(),), daemon=True)
+        self._busy.set()
+        self._thread = threading.Thread(target=self._work, args=(work,), daemon=True)
         self._thread.start()
+
+    def _work(self, work: Callable[[Tell], Callable[[], None]]) -> None:
+        try:
+            done = work(self._teller())
+        finally:
+            self._busy.clear()
+        done()
 
     def stop(self) -> None:
         """Ask the work to end at its next step."""

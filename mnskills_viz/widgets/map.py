@@ -130,8 +130,6 @@ class AxisMap:
         The model's error on each row, NaN where unknown.
     selected : callable
         Gets the corners of a lasso [m, 2] in what is shown, or None when it is taken away.
-    figure : FigureWidget, optional
-        That of an earlier map of the same corpus, to be restyled.
     """
 
     def __init__(
@@ -141,15 +139,27 @@ class AxisMap:
         corpus: Sequence[Example],
         errors: NDArray[np.floating] | None,
         selected: Selected,
-        figure: Any = None,
     ) -> None:
         self._z, self._errors = z, errors
         self._names, self._of_row = categories.names, categories.of_row
         self._codes = np.where(self._of_row < 0, len(self._names), self._of_row)
         self._apart: NDArray[np.float32] | None = None
         self.rows = sample(self._codes, POINTS)
-        said = [_said(corpus[int(row)]) for row in self.rows]
-        self.figure = figure or _figure(said, selected)
+        self._corpus, self._selected = corpus, selected
+        self.figure: Any = None
+
+    def adopt(self, figure: Any) -> None:
+        """Take a figure, to be restyled from now on.
+
+        Parameters
+        ----------
+        figure : FigureWidget
+            From `empty_figure`, once it is drawn; or that of an earlier map of the same corpus.
+        """
+        self.figure = figure
+        if not figure.data:
+            said = [_said(self._corpus[int(row)]) for row in self.rows]
+            _add_traces(figure, said, self._selected)
 
     # ------------------------------------------------------------------------------- showing
 
@@ -168,7 +178,7 @@ class AxisMap:
     def show(
         self, choice: MapChoice, axis: int, labels: Mapping[tuple[int, int], str]
     ) -> list[dict[str, str]]:
-        """Restyle the figure; returns its legend.
+        """Restyle the figure, if there is one yet; returns the legend.
 
         Parameters
         ----------
@@ -184,6 +194,8 @@ class AxisMap:
             if choice.view == "categories apart"
             else [f"axis {choice.x}, σ", f"axis {choice.y}, σ"]
         )
+        if self.figure is None:
+            return paint.legend
         density, dots = self.figure.data
         if len(where) > len(self.rows):
             # Not in one batch with the points: plotly would tell the front end of an undefined
@@ -199,6 +211,14 @@ class AxisMap:
                 self.figure.layout[name].title.text = title
             self.figure.layout.selections = ()
         return paint.legend
+
+    def forget_lasso(self) -> None:
+        """Take the outline of a lasso away."""
+        if self.figure is None:
+            return
+        with self.figure.batch_update():
+            self.figure.data[1].selectedpoints = None
+            self.figure.layout.selections = ()
 
     def paint(self, colour: Colour, axis: int, labels: Mapping[tuple[int, int], str]) -> Paint:
         """How the drawn rows are coloured."""
@@ -226,8 +246,20 @@ class AxisMap:
         return _in_groups(groups, [*(labels[pole] for pole in poles), "at no labelled pole"])
 
 
-def _figure(said: list[str], selected: Selected) -> Any:
-    """The figure, empty; what it calls knows of no map, so that it outlives them."""
+def empty_figure(drawn: Callable[[], None]) -> Any:
+    """The figure, with nothing in it, for a front end to draw.
+
+    What is sent to plotly before it has drawn once is lost: its script is large and comes late.
+
+    Parameters
+    ----------
+    drawn : callable
+        Called when a front end has drawn the figure for the first time.
+
+    Returns
+    -------
+    FigureWidget
+    """
     import plotly.graph_objects as go
 
     figure = go.FigureWidget(layout=_layout())
@@ -236,6 +268,21 @@ def _figure(said: list[str], selected: Selected) -> Any:
         "showSendToCloud": False,
         "modeBarButtonsToRemove": ["toImage", "sendDataToCloud", "autoScale2d"],
     }
+
+    is_drawn = False
+
+    def reported(change: Any) -> None:
+        nonlocal is_drawn
+        if change["new"] is not None and not is_drawn:
+            is_drawn = True
+            drawn()
+
+    figure.observe(reported, "_js2py_layoutDelta")
+    return figure
+
+
+def _add_traces(figure: Any, said: list[str], selected: Selected) -> None:
+    """Density and points; what they call knows of no map, so that the figure outlives them."""
     figure.add_heatmap(
         colorscale=[[0.0, "rgba(128,128,128,0)"], [1.0, "rgba(128,128,128,0.6)"]],
         showscale=False,
@@ -251,7 +298,6 @@ def _figure(said: list[str], selected: Selected) -> Any:
     points = figure.data[1]
     points.on_selection(lambda _trace, _points, selector: _lassoed(selector, selected))
     points.on_deselect(lambda *_: selected(None))
-    return figure
 
 
 def _lassoed(selector: Any, selected: Selected) -> None:

@@ -278,6 +278,30 @@ def test_the_model_judge_is_plain_log_probability(tiny_model):
     assert label_logprobs(tiny_model, context, labels) == pytest.approx(expected, abs=1e-3)
 
 
+def test_a_text_longer_than_the_context_is_read_from_its_end(tiny_model):
+    text = "apple " * 3000 + "plum\n\nTopic:"
+    ids = tiny_model.tokenizer(text)["input_ids"]
+    n_label = len(tiny_model.tokenizer(" odd", add_special_tokens=False)["input_ids"])
+    end = tiny_model.tokenizer.decode(ids[-(1024 - n_label) :])
+    assert len(ids) > 1024
+    assert label_logprobs(tiny_model, text, ["odd"]) == pytest.approx(
+        label_logprobs(tiny_model, end, ["odd"]), abs=1e-3
+    )
+
+
+def test_the_embedded_model_tells_what_a_text_is_about(embedded):
+    rows = mn.load_corpus("demo", limit=400)
+    months, rectangles = (
+        [e.prompt_text for e in rows if e.meta["family"] == family][:4]
+        for family in ("months-later", "rectangles")
+    )
+    of_months, of_area = ModelJudge(embedded).scores(
+        ["months of the year", "area of a rectangle"], [*months, *rectangles]
+    )
+    assert score(of_months, 4).auc > 0.9
+    assert score(of_area, 4).auc < 0.1
+
+
 # ------------------------------------------------------------------------------------ the model
 
 
@@ -345,7 +369,7 @@ def test_labels_are_made_without_the_rows_that_try_them():
 
 
 def test_strange_texts_break_nothing(tiny_model):
-    texts = [*STRANGE[:-1], "What is odd?", "Is it even?"] * 3
+    texts = [*STRANGE, "What is odd?", "Is it even?"] * 3
     corpus = corpus_of(texts, [None] * len(texts))
     z = np.random.default_rng(0).normal(size=len(texts))
     told = []

@@ -48,6 +48,14 @@ def browser(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> Browser:
     return Browser(explorer, monkeypatch)
 
 
+def draw(explorer: Explorer) -> None:
+    """What a front end does: it is painted, then it draws the empty figure that it is sent."""
+    explorer._handle_custom_msg({"type": "ready"}, [])
+    assert explorer.map.data == ()
+    explorer.map._js2py_layoutDelta = {"layout_delta": {}, "layout_edit_id": 1}
+    assert len(explorer.map.data) == 2
+
+
 def test_a_study_without_a_basis_says_what_to_do_first(demo_rows, tmp_path):
     bare = mn.Study.create(tmp_path / "bare", corpus=demo_rows)
     with pytest.raises(mn.InputError, match=r'fit one first: study\.fit\("pca"\)'):
@@ -248,7 +256,7 @@ def test_a_brush_a_search_and_a_lasso_find_the_rows_of_the_closed_form(explorer,
         if "what is" in (e.prompt_text + "\n" + e.response).lower()
     ]
     assert sorted(explorer.rows) == told
-    browser.send("ready")
+    draw(explorer)
     explorer._lassoed(np.array([[0.0, -9.0], [9.0, -9.0], [9.0, 9.0], [0.0, 9.0]]))
     assert sorted(explorer.rows) == np.flatnonzero((z[:, 0] >= 0) & (z[:, 0] <= 9)).tolist()
     explorer._lassoed(None)
@@ -389,7 +397,7 @@ def test_an_explorer_opens_after_a_refit_to_fewer_axes(explorer, browser, study)
     study.fit("pca", layer=1, n_axes=3, name=BASIS)
     again = mn.explore(study)
     assert (again.card["axis"], again.found["what"]) == (2, "")
-    again._handle_custom_msg({"type": "ready"}, [])
+    draw(again)
     assert again.status["level"] != "error"
     assert again.atlas["n"] == len(study.corpus)
 
@@ -402,7 +410,7 @@ def test_a_label_of_what_is_not_there_is_not_kept(explorer, browser, study, basi
 
 
 def test_a_map_that_cannot_be_drawn_is_not_opened_again(explorer, browser, study):
-    browser.send("ready")
+    draw(explorer)
     before = explorer.atlas
     browser.send("map", x=0, y=99, colour="category", view="axes")
     assert explorer.status["level"] == "error"
@@ -411,7 +419,7 @@ def test_a_map_that_cannot_be_drawn_is_not_opened_again(explorer, browser, study
 
 
 def test_a_box_of_numbers_is_a_lasso_for_the_keyboard(explorer, browser, study):
-    browser.send("ready")
+    draw(explorer)
     browser.send("box", low=[1.0, 9], high=[-0.5, -9])
     z = study.z(BASIS)[:, 0]
     assert sorted(explorer.rows) == np.flatnonzero((z >= -0.5) & (z <= 1)).tolist()

@@ -9,7 +9,7 @@ import mnskills_viz as mn
 from mnskills_viz.axes.examples import CategoryCounts
 from mnskills_viz.axes.regions import within_polygon
 from mnskills_viz.widgets import map as maps
-from mnskills_viz.widgets.map import AxisMap, MapChoice
+from mnskills_viz.widgets.map import AxisMap, MapChoice, empty_figure
 
 N = 600
 NAMES = ["a", "b", "c", None]
@@ -38,7 +38,9 @@ def axis_map(z, corpus, lassos):
     categories = CategoryCounts.of([example.category for example in corpus])
     errors = np.full(N, np.nan)
     errors[:50] = np.linspace(0, 1, 50)
-    return AxisMap(z, categories, corpus, errors, lassos.append)
+    found = AxisMap(z, categories, corpus, errors, lassos.append)
+    found.adopt(empty_figure(lambda: None))
+    return found
 
 
 def test_points_lie_where_rows_lie(axis_map, z):
@@ -88,6 +90,7 @@ def test_a_lasso_reaches_rows_that_are_not_drawn(z, corpus, lassos, monkeypatch)
     monkeypatch.setattr(maps, "POINTS", 40)
     categories = CategoryCounts.of([example.category for example in corpus])
     few = AxisMap(z, categories, corpus, None, lassos.append)
+    few.adopt(empty_figure(lambda: None))
     few.show(MapChoice(0, 1), 0, {})
     assert len(few.rows) < 50
     corners = {"type": "lasso", "selector_state": {"xs": [0, 4, 4, 0], "ys": [-1, -1, 4, 4]}}
@@ -96,6 +99,24 @@ def test_a_lasso_reaches_rows_that_are_not_drawn(z, corpus, lassos, monkeypatch)
     x, y = z[:, 0], z[:, 1]
     assert rows.tolist() == np.flatnonzero((x >= 0) & (x <= 4) & (y >= -1) & (y <= 4)).tolist()
     assert len(rows) > 50
+
+
+def test_a_front_end_that_draws_is_told_of_once():
+    drawn = []
+    figure = empty_figure(lambda: drawn.append(1))
+    assert not drawn
+    for revision in range(2):
+        figure._js2py_layoutDelta = {"layout_delta": {}, "layout_edit_id": revision}
+    assert drawn == [1]
+
+
+def test_a_lasso_that_is_forgotten_leaves_no_outline(axis_map):
+    axis_map.show(MapChoice(), 0, {})
+    axis_map.figure.data[1].selectedpoints = [1, 2]
+    axis_map.figure.layout.selections = [{"type": "path", "path": "M0,0L1,0L1,1Z"}]
+    axis_map.forget_lasso()
+    assert axis_map.figure.data[1].selectedpoints is None
+    assert not axis_map.figure.layout.selections
 
 
 def test_a_box_is_a_polygon_of_four_corners(axis_map, lassos):
@@ -130,8 +151,10 @@ def test_a_figure_outlives_the_map_it_was_made_for(axis_map, z, corpus, lassos):
 
     categories = CategoryCounts.of([example.category for example in corpus])
     figure, first = axis_map.figure, AxisMap(z, categories, corpus, None, lassos.append)
-    figure, gone = first.figure, weakref.ref(first)
-    second = AxisMap(-z, categories, corpus, None, lassos.append, figure=figure)
+    first.adopt(figure)
+    gone = weakref.ref(first)
+    second = AxisMap(-z, categories, corpus, None, lassos.append)
+    second.adopt(figure)
     del first
     gc.collect()
     assert gone() is None

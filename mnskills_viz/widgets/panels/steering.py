@@ -79,8 +79,8 @@ def steered(
     dose: float,
     prompt: str,
     tell: Tell,
-    row: int | None = None,
     max_new_tokens: int = NEW_TOKENS,
+    row: int | None = None,
 ) -> Json:
     """A prompt completed with and without a push along an axis; see `Study.steer`.
 
@@ -96,9 +96,9 @@ def steered(
     prompt : str
     tell : Tell
         Told before every token: how many there are, and how many there may be.
+    max_new_tokens : int
     row : int, optional
         The example whose prompt it is, as it stands.
-    max_new_tokens : int
 
     Returns
     -------

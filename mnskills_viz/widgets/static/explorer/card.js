@@ -10,7 +10,7 @@ const SOURCES = { contrast: "from the words and categories that tell the poles a
 const BOTH = ["negative", "positive"];
 
 /**
- * @param {{ previous: () => void, next: () => void, send: Send, use: (prompt: string) => void, apart: (row: number) => void }} does
+ * @param {{ previous: () => void, next: () => void, send: Send, use: (prompt: string, row: number) => void, apart: (row: number) => void }} does
  * @param {ReturnType<typeof saver>} saving
  */
 function cardView(does, saving) {

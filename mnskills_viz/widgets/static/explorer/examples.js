@@ -29,7 +29,7 @@ function visibleTokens({ tokens, values }) {
     } else if (last >= 0) seen.values[last] += values[i];
     else early += values[i];
   });
-  return seen;
+  return seen.tokens.length || !tokens.length ? seen : { tokens: [""], values: [early] };
 }
 
 /** What tokens add, for the rows of one axis: all of them are painted on one scale. */
@@ -114,9 +114,73 @@ function strongest({ prompt, response }) {
 }
 
 /**
+ * What single tokens add: said of the one that is pointed at, clicked, or reached by arrow keys
+ * where a text has the focus.
+ * @param {HTMLElement} item
+ * @param {Record<string, HTMLElement>} texts by name
+ * @param {HTMLElement} said where
+ */
+function tokenReader(item, texts, said) {
+  let rest = ""; // what is said of no token
+  /** @type {any} */
+  let picked = null;
+  const say = (/** @type {any} */ token) => {
+    const text = token?.textContent.trim();
+    const words = token ? `${text ? `“${text}”` : "blank"} ${token.title}` : rest;
+    if (said.textContent !== words) said.textContent = words;
+  };
+  const pick = (/** @type {Element | null} */ token) => {
+    picked?.classList.remove("mn-token-at");
+    picked = token;
+    picked?.classList.add("mn-token-at");
+    say(picked);
+  };
+  /** The token that a key leads to; of a text that is folded up, one that is seen. @param {HTMLElement} text @param {string} key */
+  const reached = (text, key) => {
+    const from = picked?.parentElement === text ? picked : null;
+    const [first, last] = [text.firstElementChild, text.lastElementChild];
+    let to = { Home: first, End: last, ArrowRight: from ? from.nextElementSibling : first, ArrowLeft: from ? from.previousElementSibling : last }[key];
+    const end = text.getBoundingClientRect().bottom;
+    while (to && to.getBoundingClientRect().top >= end) to = to.previousElementSibling;
+    return to;
+  };
+  const at = (/** @type {any} */ event) => event.target.closest(".mn-token");
+  item.addEventListener("pointerover", (event) => say(at(event) ?? picked));
+  item.addEventListener("pointerleave", () => say(picked));
+  for (const text of Object.values(texts)) {
+    text.addEventListener("click", (event) => pick(at(event)));
+    text.addEventListener("focus", () => said.setAttribute("aria-live", "polite")); // not before: all examples would speak
+    text.addEventListener("blur", () => {
+      said.removeAttribute("aria-live");
+      pick(null);
+    });
+    text.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+      const to = reached(text, event.key);
+      if (to === undefined) return; // not a key of ours
+      if (to) pick(to);
+      if (item.classList.contains("mn-open")) to?.scrollIntoView({ block: "nearest" }); // else it is in sight
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+  return {
+    /** The texts are drawn anew. @param {boolean} heated @param {string} words said of no token */
+    drawn(heated, words) {
+      rest = words;
+      pick(null);
+      for (const [name, text] of Object.entries(texts)) {
+        const reads = { tabindex: "0", role: "group", "aria-label": `${name}, arrow keys go through its tokens` };
+        for (const [attribute, value] of Object.entries(reads)) heated ? text.setAttribute(attribute, value) : text.removeAttribute(attribute);
+      }
+    },
+  };
+}
+
+/**
  * @typedef {object} ItemDoes
  * @property {Send} send
- * @property {(prompt: string) => void} use
+ * @property {(prompt: string, row: number) => void} use
  * @property {(row: number) => void} apart
  * @property {(row: number | null) => void} [point]
  * @property {ReturnType<typeof heatScale>} heat
@@ -136,7 +200,7 @@ function exampleItem(example, does, how = {}) {
   let waitsForUse = false;
   const toggle = h("button", { type: "button", class: "mn-quiet mn-toggle" });
   const use = h("button", { type: "button", class: "mn-quiet mn-use", "aria-label": `Use ${example.id} as the prompt to steer` }, "use as prompt");
-  const apart = h("button", { type: "button", class: "mn-quiet mn-use mn-apart", "aria-label": `Take ${example.id} apart as a skill` }, "take apart");
+  const apart = h("button", { type: "button", class: "mn-quiet mn-use mn-take-apart", "aria-label": `Take ${example.id} apart as a skill` }, "take apart");
   const prompt = h("p", { class: "mn-text", dir: "auto" });
   const response = h("p", { class: "mn-text mn-response", dir: "auto" });
   const sums = h("span", { class: "mn-sums" });
@@ -161,6 +225,7 @@ function exampleItem(example, does, how = {}) {
     adds,
   );
 
+  const reader = tokenReader(item, { Prompt: prompt, Response: response }, token);
   let drawn = "";
   const draw = () => {
     const parts = does.heat.on ? does.heat.of(example.row) : undefined;
@@ -176,13 +241,12 @@ function exampleItem(example, does, how = {}) {
       const answer = example.response ? `, answer ${signed(parts.response.values.reduce((sum, z) => sum + z, 0), 2)}` : "";
       const asked = signed(parts.prompt.values.reduce((sum, z) => sum + z, 0), 2);
       sums.textContent = `prompt ${asked}${answer}, template ${signed(parts.rest, 2)}: together ${signed(parts.sum, 2)}\u00a0σ`;
-      token.textContent = token.dataset.rest = strongest(parts);
     } else {
       prompt.textContent = texts.prompt;
       response.textContent = texts.response;
       sums.textContent = does.heat.on ? "reading tokens…" : "";
-      token.textContent = token.dataset.rest = "";
     }
+    reader.drawn(Boolean(parts), parts ? strongest(parts) : "");
   };
   const show = () => {
     item.classList.toggle("mn-open", open);
@@ -199,21 +263,13 @@ function exampleItem(example, does, how = {}) {
   });
   use.addEventListener("click", () => {
     waitsForUse = !whole; // a prompt that was cut would be another prompt
-    if (whole) does.use(texts.prompt);
+    if (whole) does.use(texts.prompt, example.row);
     else does.send({ type: "example", row: example.row });
   });
   apart.addEventListener("click", () => does.apart(example.row));
   item.addEventListener("mouseenter", () => does.point?.(example.row));
   item.addEventListener("focusin", () => does.point?.(example.row));
   item.addEventListener("mouseleave", () => does.point?.(null));
-  item.addEventListener("pointerover", (/** @type {any} */ event) => {
-    if (!heated()) return;
-    const at = event.target.closest(".mn-token");
-    token.textContent = at ? `“${at.textContent.trim()}” ${at.title}` : token.dataset.rest;
-  });
-  item.addEventListener("pointerleave", () => {
-    if (heated()) token.textContent = token.dataset.rest;
-  });
 
   toggle.hidden = !(example.cut || example.response.split("\n").length > LINES || example.prompt.length + example.response.length > FITS);
   draw();
@@ -238,7 +294,7 @@ function exampleItem(example, does, how = {}) {
       whole = true;
       Object.assign(texts, { prompt: full.prompt, response: full.response });
       if (!heated()) draw();
-      if (waitsForUse) does.use(texts.prompt);
+      if (waitsForUse) does.use(texts.prompt, example.row);
       waitsForUse = false;
     },
   };

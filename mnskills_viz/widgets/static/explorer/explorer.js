@@ -2,6 +2,9 @@
 
 const SEARCH_AFTER = 180;
 const SIGN_AFTER = 200; // what takes longer than this gets a sign
+const NO_CHANGE_AFTER = 1000; // what does not follow the kernel's word by then was shown already
+/** @type {Record<string, string>} what may take long -> the trait that answers it */
+const ANSWERS = { axis: "card", basis: "card", examples: "card", list: "setting", search: "found" };
 const KEYS = "j, k next and previous axis · / search · Esc back to the list";
 
 let views = 0;
@@ -9,10 +12,30 @@ let views = 0;
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
   const prefix = `mn-${++views}`;
-  /** @type {Send} */
-  const send = (message) => model.send(message);
   let wanted = model.get("card").axis; // the axis that was asked for last
   let sign = 0;
+  let unchanged = 0;
+  let awaited = ""; // the trait that answers what was asked last
+
+  const waits = (/** @type {string} */ answer) => {
+    awaited = answer;
+    clearTimeout(sign);
+    clearTimeout(unchanged);
+    sign = setTimeout(() => root.classList.add("mn-waiting"), SIGN_AFTER);
+  };
+  const answered = () => {
+    awaited = "";
+    clearTimeout(sign);
+    clearTimeout(unchanged);
+    root.classList.remove("mn-waiting");
+  };
+  /** @type {Send} */
+  const send = (message) => {
+    const answer = ANSWERS[String(message.type)];
+    const same = message.type === "axis" ? message.axis === wanted : message.type === "search" && !String(message.query).trim();
+    if (answer && !same) waits(answer);
+    model.send(message);
+  };
 
   const saveStatus = h("span", { class: "mn-save-status", role: "status" });
   const saving = saver(send, saveStatus);
@@ -22,11 +45,9 @@ function render({ model, el }) {
   const choose = (/** @type {number} */ axis) => {
     if (axis === wanted) return;
     saving.flushAll(); // before the card goes
+    send({ type: "axis", axis });
     wanted = axis;
     list.select(axis);
-    clearTimeout(sign);
-    sign = setTimeout(() => root.classList.add("mn-waiting"), SIGN_AFTER);
-    send({ type: "axis", axis });
   };
   const list = axisList(prefix, choose);
   const steer = steerView(send);
@@ -110,6 +131,8 @@ function render({ model, el }) {
     hides,
   );
 
+  // JupyterLab's keys look at the focused element itself: without this, "x" would cut the cell.
+  root.addEventListener("focusin", (/** @type {any} */ event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   root.addEventListener("keydown", (/** @type {any} */ event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const writes = event.target.matches('textarea, select, input:not([type="range"])');
@@ -141,11 +164,11 @@ function render({ model, el }) {
   };
   const showCard = () => {
     const now = model.get("card");
-    clearTimeout(sign);
-    root.classList.remove("mn-waiting");
     wanted = now.axis;
     list.select(now.axis);
+    const held = card.node.contains(document.activeElement);
     card.show(now);
+    if (held && !card.node.contains(document.activeElement)) list.node.focus({ preventScroll: true }); // what had it is gone
     for (const panel of panels) panel.about(now);
   };
   const showFound = () => {
@@ -161,9 +184,12 @@ function render({ model, el }) {
     status.className = `mn-status mn-status-${level}`;
     status.textContent = level === "error" ? `⚠ ${text}` : text || KEYS;
     python.show(line);
+    if (level === "info" && awaited) {
+      clearTimeout(unchanged);
+      unchanged = setTimeout(answered, NO_CHANGE_AFTER);
+    }
     if (level !== "error") return;
-    clearTimeout(sign);
-    root.classList.remove("mn-waiting");
+    answered();
     wanted = model.get("card").axis; // what was asked for did not come
     list.select(wanted);
     for (const panel of panels) panel.refused();
@@ -196,7 +222,13 @@ function render({ model, el }) {
   };
 
   /** @type {[string, (value: any) => void][]} */
-  const listeners = Object.entries(shows).map(([name, show]) => [`change:${name}`, show]);
+  const listeners = Object.entries(shows).map(([name, show]) => [
+    `change:${name}`,
+    () => {
+      if (name === awaited) answered();
+      show();
+    },
+  ]);
   listeners.push(["msg:custom", receive]);
   for (const [event, listener] of listeners) model.on(event, listener);
   el.append(root);
@@ -207,6 +239,7 @@ function render({ model, el }) {
   return () => {
     saving.flushAll();
     for (const [event, listener] of listeners) model.off(event, listener);
+    map.remove();
   };
 }
 

@@ -1,6 +1,6 @@
 // The rows that brush, lasso or search found.
 
-/** @param {{ send: Send, use: (prompt: string) => void, apart: (row: number) => void, point?: (row: number | null) => void }} does */
+/** @param {{ send: Send, use: (prompt: string, row: number) => void, apart: (row: number) => void, point?: (row: number | null) => void }} does */
 function foundView(does) {
   const heat = heatScale(); // the same messages make the same scale as the card's
   const heading = h("h4", {});

@@ -43,13 +43,24 @@ function figurePlace() {
 function progressLine(send, name) {
   const bar = h("progress", { "aria-label": `How far ${name} is` });
   const said = h("span", { class: "mn-progress-said" });
-  const stop = h("button", { type: "button", class: "mn-stop", "aria-label": `Stop ${name}`, onclick: () => send({ type: "stop" }) }, "Stop");
+  const stop = h("button", { type: "button", class: "mn-stop" });
+  stop.addEventListener("click", () => {
+    send({ type: "stop" });
+    stopping(true);
+  });
+  const stopping = (/** @type {boolean} */ is) => {
+    stop.disabled = is; // it may take as long as one step of the run
+    stop.textContent = is ? "stopping…" : "Stop";
+    stop.setAttribute("aria-label", is ? `stopping… ${name}` : `Stop ${name}`);
+  };
+  stopping(false);
   const node = h("div", { class: "mn-progress", hidden: true }, bar, said, stop);
   return {
     node,
     /** @param {boolean} busy @param {Progress | null | undefined} [progress] */
     show(busy, progress) {
       node.hidden = !busy;
+      if (!busy) stopping(false);
       const known = progress && progress.total > 0 ? progress : null;
       if (known) {
         bar.max = known.total;
@@ -176,8 +187,16 @@ function steerView(send) {
     busy = true;
     progress.show(true);
     showButtons();
-    send({ type: "steer", prompt: prompt.value, dose: dose.value() });
+    send({ type: "steer", prompt: prompt.value, row: from, dose: dose.value() });
   });
+  /** @type {number | null} */
+  let from = null; // the row whose prompt stands in the field
+  const fromSaid = h("p", { class: "mn-said mn-prompt-from" });
+  const comesFrom = (/** @type {number | null} */ row) => {
+    from = row;
+    fromSaid.textContent = row === null ? "" : `row ${row}, as it stands`;
+  };
+  prompt.addEventListener("input", () => comesFrom(null));
   const why = h("p", { class: "mn-why", hidden: true });
   const progress = progressLine(send, "steering");
   const base = h("div", { class: "mn-output-base mn-output", dir: "auto", "data-empty": "what the model says" });
@@ -203,6 +222,7 @@ function steerView(send) {
     "Steer",
     false,
     prompt,
+    fromSaid,
     h("div", { class: "mn-controls" }, dose.node, h("div", { class: "mn-run-row" }, dose.number, dose.beyond, run)),
     why,
     progress.node,
@@ -237,9 +257,10 @@ function steerView(send) {
   showButtons();
   return {
     node,
-    /** @param {string} text */
-    use(text) {
+    /** Take a row's prompt over; it is steered as the chat that it is until it is edited. @param {string} text @param {number} row */
+    use(text, row) {
       prompt.value = text;
+      comesFrom(row);
       prompt.focus();
     },
     /** @param {any} setting */
