@@ -240,7 +240,8 @@ class ModelJudge:
     by itself is the same for all texts. The model reads a text once for all labels.
 
     [SmolLM2-135M, 16 poles of the demo corpus, labels from the contrast: mean AUC of a pole's own
-    label 0.65 this way, 0.57 by how much more likely the text becomes, 0.49 by Yes against No.]
+    label 0.65 this way; on most of these rows 0.57 by how much more likely the label makes the
+    text, and 0.49 by Yes against No.]
 
     Parameters
     ----------

@@ -235,7 +235,9 @@ def suggest_labels(
     z_of_axis : ndarray, [len(corpus)]
         Coordinates on the axis.
     judge : Judge
-        Scores all of them.
+        Scores all of them. [16 poles of the demo corpus, mean AUC of a pole's own label from the
+        contrast, and of labels dealt at random: `TextJudge` with MiniLM 0.67 and 0.49, `ModelJudge`
+        with SmolLM2-135M 0.65 and 0.49, `TextJudge` with TF-IDF 0.54 and 0.50.]
     n_shown : int
         Rows at either pole that labels are made from; at most a sixth of all rows.
     n_held_out : int

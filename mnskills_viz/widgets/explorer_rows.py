@@ -87,8 +87,6 @@ class ExplorerRows(ExplorerPanels):
         asked = replace(self._state, found=found)
         axis_map = self._atlas() if found.what == "lasso" else self._map
         self._rows = found_rows(self._facts, asked, axis_map)
-        if self._map is not None and self._state.found.what == "lasso" != found.what:
-            self._map.forget_lasso()
         if say:
             self._look(python_of_found(asked), found=found)
         else:

@@ -212,14 +212,6 @@ class AxisMap:
             self.figure.layout.selections = ()
         return paint.legend
 
-    def forget_lasso(self) -> None:
-        """Take the outline of a lasso away."""
-        if self.figure is None:
-            return
-        with self.figure.batch_update():
-            self.figure.data[1].selectedpoints = None
-            self.figure.layout.selections = ()
-
     def paint(self, colour: Colour, axis: int, labels: Mapping[tuple[int, int], str]) -> Paint:
         """How the drawn rows are coloured."""
         if colour == "coordinate":
@@ -277,7 +269,7 @@ def empty_figure(drawn: Callable[[], None]) -> Any:
             is_drawn = True
             drawn()
 
-    figure.observe(reported, "_js2py_layoutDelta")
+    figure.observe(reported, ["_js2py_layoutDelta", "_js2py_traceDeltas"])
     return figure
 
 

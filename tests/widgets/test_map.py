@@ -110,15 +110,6 @@ def test_a_front_end_that_draws_is_told_of_once():
     assert drawn == [1]
 
 
-def test_a_lasso_that_is_forgotten_leaves_no_outline(axis_map):
-    axis_map.show(MapChoice(), 0, {})
-    axis_map.figure.data[1].selectedpoints = [1, 2]
-    axis_map.figure.layout.selections = [{"type": "path", "path": "M0,0L1,0L1,1Z"}]
-    axis_map.forget_lasso()
-    assert axis_map.figure.data[1].selectedpoints is None
-    assert not axis_map.figure.layout.selections
-
-
 def test_a_box_is_a_polygon_of_four_corners(axis_map, lassos):
     box = {"type": "box", "selector_state": {"xrange": [2, 1], "yrange": [-1, 3]}}
     _select(axis_map.figure, box)
