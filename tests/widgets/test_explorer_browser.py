@@ -289,7 +289,9 @@ def test_search_finds_examples_by_text_and_axes_by_label(page, notebook, study):
     page.fill(".mn-search", "UNHEARD-OF")
     page.wait_for_function("document.querySelectorAll('.mn-axis-list li').length === 1")
     assert page.get_attribute(".mn-axis-list li", "data-axis") == "6"
-    assert page.locator(".mn-found h4").inner_text().startswith("0 rows")
+    page.wait_for_function(
+        "document.querySelector('.mn-found h4').textContent.startsWith('0 rows')"
+    )
     page.fill(".mn-search", "")
     page.wait_for_function("document.querySelectorAll('.mn-axis-list li').length > 1")
 
@@ -420,6 +422,7 @@ def test_the_quiz_asks_rows_that_were_not_shown_and_keeps_the_score(page, notebo
     page.click(".mn-quiz-run")
     z, asked = study.z(BASIS)[:, 2], []
     row_of = {example.prompt_text: row for row, example in enumerate(study.corpus)}
+    page.wait_for_selector(".mn-quiz .mn-said:has-text('question 1 of')")
     n = int(re.search(r"of (\d+)", notebook.said(".mn-quiz .mn-row .mn-said"))[1])
     for number in range(1, n + 1):
         notebook.page.wait_for_selector(f".mn-quiz .mn-said:has-text('question {number} of {n}')")
