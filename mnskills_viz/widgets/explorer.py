@@ -300,7 +300,8 @@ class Explorer(ExplorerRows):
         if change is None:
             self._say("nothing to undo" if verb == "undid" else "nothing to redo")
             return
-        python = f"study.annotations.{'undo' if verb == 'undid' else 'redo'}()"
+        step = "undo" if verb == "undid" else "redo"
+        python = f"study.annotations.{step}(session={self._session!r})"
         where = f"{change.field} of axis {change.axis}"
         if change.basis not in self._study.basis_names:
             self._show()
