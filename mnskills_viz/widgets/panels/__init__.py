@@ -4,12 +4,12 @@ No widget in here. What takes long is given a `Tell`: it is told how far a run i
 raises ends the run.
 """
 
+from ..jobs import Tell
 from .nearby import neighbours
 from .quiz import Quiz, answered, quiz_of, quiz_shown
 from .selecting import exported, selected, selection_shown
 from .skills import KINDS, skill
 from .steering import dose_curve, doses_asked, kept_dose_curve, run_asked, steered
-from .telling import Tell
 
 __all__ = [
     "KINDS",

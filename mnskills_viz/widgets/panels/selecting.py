@@ -13,10 +13,11 @@ from ...selection import pole_name
 from ...selection.difference import by_quantile, composition
 from ...selection.recipe import Selection
 from ...study import Study
+from ..jobs import Tell
 from ..markup import Markup, joined, shortened, tag
 from ..selection_figures import composition_figure
 from .naming import Json
-from .telling import Tell, each_pass
+from .telling import each_pass
 
 FIRST = 5
 """Rows shown, with their receipts."""

@@ -11,9 +11,10 @@ from ...axes.heat import Heat
 from ...axes.paths import skill_of_rows
 from ...errors import InputError
 from ...study import Study
+from ..jobs import Tell
 from ..skill_figures import Line, running_figure, skill_figure
 from .naming import Json, PoleNames, finite
-from .telling import Tell, each_pass
+from .telling import each_pass
 
 KINDS = ("category", "text", "row")
 

@@ -15,9 +15,10 @@ from ...study import Study
 from ...study.kept import as_json, key_of
 from ...study.steering import RESPONSE_PROMPTS
 from ..dose_figures import dose_figure
+from ..jobs import Tell
 from ..side_by_side import LONGEST, Piece, differences
 from .naming import Json
-from .telling import Tell, TokenCount, each_pass
+from .telling import TokenCount, each_pass
 
 NEW_TOKENS = 64
 """Tokens generated a run, unsteered and steered each."""

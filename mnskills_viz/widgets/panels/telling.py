@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...models import torch_module
+from ..jobs import Tell
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
-
-Tell = Callable[[int, int], object]
-"""Takes what is done and what is to do, 0 where that is not known. Raises to stop the run."""
 
 OnPass = Callable[[int | None], object]
 """Takes how many tokens the model has read of the texts it goes on with; None outside of decoding.
