@@ -395,7 +395,7 @@ def test_somebody_elses_record_of_a_training_is_passed_over(adapter, tmp_path, r
 
 
 def test_an_adapter_of_another_model_is_refused(adapter, tmp_path):
-    from tests.conftest import save_tiny_model
+    from tests.tiny_model import save_tiny_model
 
     shallow = save_tiny_model(tmp_path / "shallow", layers=2)
     folder = changed(adapter, tmp_path / "b", base_model_name_or_path=str(shallow))

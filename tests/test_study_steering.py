@@ -132,7 +132,7 @@ def test_a_vector_of_concatenated_layers_is_measured_once(study, monkeypatch):
 
 
 def test_a_study_s_vector_is_refused_by_another_model(study, tmp_path):
-    from tests.conftest import save_tiny_model
+    from tests.tiny_model import save_tiny_model
 
     other = mn.load_model(str(save_tiny_model(tmp_path / "other", layers=5)), dtype="float32")
     with pytest.raises(mn.InputError, match="another model"):

@@ -35,7 +35,13 @@ class RandomBasis(Basis):
         self.n_axes = n_axes
         self.random_state = random_state
 
-    def fit(self, X: npt.ArrayLike, y: None = None, source: dict[str, Any] | None = None) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: None = None,
+        source: dict[str, Any] | None = None,
+        within: Basis | None = None,
+    ) -> Self:
         """Draw the axes; the rows give the mean and the scales.
 
         Parameters
@@ -46,6 +52,9 @@ class RandomBasis(Basis):
             Not used.
         source : dict, optional
             What made the rows; kept as `source_` and saved with the basis.
+        within : Basis, optional
+            Draw in the span of its axes. As many as it has are its axes rotated at random among
+            themselves: the control that tells an axis from the subspace that it lies in.
 
         Returns
         -------
@@ -55,7 +64,8 @@ class RandomBasis(Basis):
         Raises
         ------
         InputError
-            `n_axes` below 1, fewer than 2 rows, NaN or inf, or all rows equal.
+            `n_axes` below 1, fewer than 2 rows, NaN or inf, all rows equal, or a basis of another
+            width.
         """
         asked = check_count("n_axes", self.n_axes)
         rows = checked_rows(self, X, fitting=True, least=2)
@@ -65,7 +75,16 @@ class RandomBasis(Basis):
             raise InputError(f"all {n} rows are equal: a scale of 0 cannot be a unit")
         rank = min(asked, d, n - 1)
         warn_if_clipped(asked, rank, f"{n} centred rows of width {d} have no larger rank")
-        axes = random_frame(rank, d, np.random.default_rng(self.random_state))
+        generator = np.random.default_rng(self.random_state)
+        if within is None:
+            axes = random_frame(rank, d, generator)
+        else:
+            span = within.components_.astype(np.float64)
+            if span.shape[1] != d:
+                raise InputError(f"within has axes of width {span.shape[1]}, and rows have {d}")
+            found = min(rank, len(span))
+            warn_if_clipped(rank, found, f"the basis to draw within has {len(span)} axes")
+            axes = random_frame(found, len(span), generator) @ span
         return self._settle(mean, axes, spreads(rows, mean, axes), total, n, rows.dtype, source)
 
 

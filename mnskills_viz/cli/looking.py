@@ -112,7 +112,7 @@ def _engine(name: str, workers: int | None, address: str | None) -> "RayEngine |
 @app.command()
 def fit(
     study: StudyPath,
-    kind: Annotated[str, typer.Option(help="pca, sae or active.")] = "pca",
+    kind: Annotated[str, typer.Option(help="pca, sae, active or random.")] = "pca",
     layer: Annotated[
         str | None,
         typer.Option(help="Number, or auto: compare all and choose. Default: the middle one."),
@@ -126,6 +126,9 @@ def fit(
         str | None, typer.Option(help="sae: topk (default), batchtopk or matryoshka.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="sae: most epochs, default 50.")] = None,
+    within: Annotated[
+        str | None, typer.Option(help="random: a basis whose span to draw in.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Default: kind and layer.")] = None,
 ) -> None:
     """Fit a basis on the pool's activations; a training that was stopped goes on."""
@@ -145,7 +148,15 @@ def fit(
             f"probe: {table.attrs['metric']} of {table.attrs['target']}, by chance "
             f"{table.attrs['chance']:.2g}"
         )
-    basis = opened.fit(kind, asked, n_axes, name, progress=True, **options)  # type: ignore[arg-type]
+    basis = opened.fit(
+        kind,  # type: ignore[arg-type]
+        asked,
+        n_axes,
+        name,
+        progress=True,
+        within=within,
+        **options,
+    )
     share = float(basis.explained_variance_ratio_.sum())
     at = (basis.source_ or {})["layer"]
     say(f"{name or f'{kind}-{at}'}: {basis.n_axes_} axes at layer {at}, {share:.1%} of variance")

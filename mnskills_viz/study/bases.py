@@ -17,6 +17,7 @@ from ..bases.active_subspace import ActiveSubspaceBasis
 from ..bases.basis import Basis, load_basis
 from ..bases.layers import LEAST_IN_CATEGORY, compare_layers
 from ..bases.pca import PCABasis
+from ..bases.random import RandomBasis
 from ..bases.sae import SAEBasis
 from ..bases.sparse_training import Progress
 from ..errors import InputError
@@ -25,9 +26,9 @@ from ..selection.weakness import reference_errors
 from .kept import as_json, as_parquet, key_of, read_table
 from .rows import PROXY_EXAMPLES, StudyRows
 
-BasisKind = Literal["pca", "sae", "active"]
+BasisKind = Literal["pca", "sae", "active", "random"]
 Layer = int | Literal["auto", "concat"] | None
-Estimator = PCABasis | SAEBasis | ActiveSubspaceBasis
+Estimator = PCABasis | SAEBasis | ActiveSubspaceBasis | RandomBasis
 Files = list[tuple[str, int, int, int]]
 
 
@@ -106,15 +107,16 @@ class StudyBases(StudyRows):
         n_axes: int | float | Literal["auto"] = 32,
         name: str | None = None,
         progress: bool | Progress = False,
+        within: str | None = None,
         **options: Any,
     ) -> Basis:
         """Fit a basis on the pool's activations and keep it under ``bases/NAME``.
 
         Parameters
         ----------
-        kind : {"pca", "sae", "active"}
+        kind : {"pca", "sae", "active", "random"}
             ``"active"``: directions that rows vary along and the model uses, from contrast
-            gradients of pool examples, computed at the first time.
+            gradients of pool examples, computed at the first time. ``"random"``: the control.
         layer : int, "auto" or "concat", optional
             Default: the block in the middle of the model. ``"auto"``: the one that `layers`
             chooses.
@@ -126,17 +128,24 @@ class StudyBases(StudyRows):
             Whether to show how far gradients and training are; a callable receives epoch, number
             of epochs and figures while an autoencoder is trained. A training that is stopped goes
             on when it is asked for again.
+        within : str, optional
+            With ``"random"``: name of a basis whose span to draw in; see `RandomBasis.fit`.
         **options
-            Further parameters of `PCABasis`, `SAEBasis` or `ActiveSubspaceBasis`.
+            Further parameters of the kind's estimator, such as `PCABasis`.
         """
         acts = self.activations
         estimator = _estimator(kind, n_axes, options)
+        if within is not None and kind != "random":
+            raise InputError(f'within is for a basis of kind "random", not {kind!r}')
+        span = None if within is None else self.basis(within)
         if kind == "active" and layer == "concat":
             raise InputError('an active basis is of one layer, not "concat"; name a layer')
         at = self._layer(layer)
         source = acts.source(at) | {"fitted_on": "pool"}
         if kind == "active":
             source |= {"gradients_of": self._gradient_examples(PROXY_EXAMPLES, "pool").hash}
+        if span is not None:
+            source |= {"within": span.fingerprint}
         folder = self._inside("bases", name or f"{kind}-{at}")
         there = load_basis(folder) if (folder / "basis.json").exists() else None
         if (
@@ -152,6 +161,8 @@ class StudyBases(StudyRows):
         elif isinstance(estimator, ActiveSubspaceBasis):
             slopes = self.gradients(split="pool", progress=bool(progress)).matrix(cast(int, at))
             estimator.fit(X, gradients=slopes, source=source)
+        elif isinstance(estimator, RandomBasis):
+            estimator.fit(X, source=source, within=span)
         else:
             estimator.fit(X, source=source)
         if there is not None:
@@ -257,6 +268,7 @@ def _estimator(
         "pca": PCABasis,
         "sae": SAEBasis,
         "active": ActiveSubspaceBasis,
+        "random": RandomBasis,
     }
     if kind not in kinds:
         raise InputError(f"kind of basis must be one of {', '.join(kinds)}, not {kind!r}")

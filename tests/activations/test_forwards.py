@@ -13,7 +13,7 @@ from mnskills_viz.activations.forwards import wide_stream, with_forward
 from mnskills_viz.activations.pairs import logprobs, random_rows
 from mnskills_viz.models import torch_module
 from tests.activations.test_pairs import tiny
-from tests.conftest import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 
 @pytest.fixture(scope="module")

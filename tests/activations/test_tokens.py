@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import mnskills_viz as mn
 from mnskills_viz.activations.tokens import Role, counted, parts, tokenize
 from mnskills_viz.corpus import Example
-from tests.conftest import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 
 def text_of(row, role):

@@ -18,7 +18,7 @@ from mnskills_viz.activations.tokens import COUNTED, Role, Tokens, counted, toke
 from mnskills_viz.axes.heat import Heat, token_heat, token_texts
 from mnskills_viz.corpus import Example
 from tests.activations.test_architectures import Case
-from tests.conftest import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 LONG = "a line of text that is long enough, and again; " * 220  # 10,000 characters
 ODD = [

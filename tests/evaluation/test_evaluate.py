@@ -117,7 +117,7 @@ def test_greedy_is_one_answer(tiny_model, corpus):
 
 
 def test_a_model_without_chat_template_reads_the_prompt_and_a_line_break(tmp_path):
-    from tests.conftest import save_tiny_model
+    from tests.tiny_model import save_tiny_model
 
     model = mn.load_model(str(save_tiny_model(tmp_path / "m", chat=False)), dtype="float32")
     rows = mn.load_corpus([{"prompt": "1 + 1", "answer": "2"}, {"prompt": "a", "answer": "b"}])

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 import mnskills_viz as mn
 from mnskills_viz.models import differs, identity
 from tests.activations.test_collect import reference_rows
-from tests.conftest import save_tiny_model
+from tests.tiny_model import save_tiny_model
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 VECTORS = st.dictionaries(

@@ -18,7 +18,7 @@ from mnskills_viz.selection.strategies import STRATEGIES
 from mnskills_viz.training import trainer
 from mnskills_viz.training.rows import Rows
 from mnskills_viz.training.sft import sft, training_log
-from tests.conftest import CHAT_TEMPLATE, save_tiny_model
+from tests.tiny_model import CHAT_TEMPLATE, save_tiny_model
 
 ONCE = {"batch_size": 8, "progress": False}
 

@@ -10,6 +10,7 @@ import pytest
 
 import mnskills_viz as mn
 from mnskills_viz.models import torch_module
+from mnskills_viz.progress import listening
 from mnskills_viz.steering.safe_band import safe_band
 from mnskills_viz.widgets import panels
 from mnskills_viz.widgets.dose_figures import dose_figure
@@ -53,7 +54,8 @@ def few_tokens(monkeypatch):
 
 def test_a_run_shows_what_the_study_generates(copied_study):
     told = Told()
-    shown = panels.steered(copied_study, BASIS, 1, 3.0, PROMPT, told, 6)
+    with listening(told):
+        shown = panels.steered(copied_study, BASIS, 1, 3.0, PROMPT, 6)
     table = copied_study.steer([PROMPT], BASIS, 1, 3.0, max_new_tokens=6).iloc[0]
     assert (shown["unsteered"], shown["steered"]) == (table["unsteered"], table["steered"])
     assert shown["python"] == "study.steer(['What is 2 + 2?'], 'pca-1', axis=1, dose=3)"
@@ -63,7 +65,8 @@ def test_a_run_shows_what_the_study_generates(copied_study):
 
 def test_a_run_tells_of_every_token_of_both_texts(copied_study):
     told = Told()
-    panels.steered(copied_study, BASIS, 1, 3.0, PROMPT, told, 6)
+    with listening(told):
+        panels.steered(copied_study, BASIS, 1, 3.0, PROMPT, 6)
     done = [n for n, _ in told.calls]
     assert {total for _, total in told.calls} == {12}
     assert done == sorted(done)
@@ -75,7 +78,7 @@ def test_a_run_tells_of_every_token_of_both_texts(copied_study):
 
 
 def test_pieces_put_together_are_the_texts(copied_study):
-    shown = panels.steered(copied_study, BASIS, 0, 6.0, PROMPT, Told(), 8)
+    shown = panels.steered(copied_study, BASIS, 0, 6.0, PROMPT, 8)
     for side in ("unsteered", "steered"):
         assert "".join(text for _, text in shown["pieces"][side]) == shown[side]
     shared = [
@@ -85,16 +88,18 @@ def test_pieces_put_together_are_the_texts(copied_study):
 
 
 def test_the_unsteered_text_is_not_generated_twice(copied_study):
-    panels.steered(copied_study, BASIS, 0, 2.0, PROMPT, Told(), 5)
+    panels.steered(copied_study, BASIS, 0, 2.0, PROMPT, 5)
     told = Told()
-    panels.steered(copied_study, BASIS, 0, -2.0, PROMPT, told, 5)
+    with listening(told):
+        panels.steered(copied_study, BASIS, 0, -2.0, PROMPT, 5)
     assert {total for _, total in told.calls} == {5}
 
 
 def test_a_kept_run_needs_no_model(copied_study):
-    first = panels.steered(copied_study, BASIS, 0, 2.0, PROMPT, Told(), 4)
+    first = panels.steered(copied_study, BASIS, 0, 2.0, PROMPT, 4)
     again, told = mn.Study.open(copied_study.path), Told()
-    assert panels.steered(again, BASIS, 0, 2.0, PROMPT, told, 4) == first
+    with listening(told):
+        assert panels.steered(again, BASIS, 0, 2.0, PROMPT, 4) == first
     assert "model" not in vars(again)
     assert told.calls == []
 
@@ -102,8 +107,8 @@ def test_a_kept_run_needs_no_model(copied_study):
 @pytest.mark.parametrize("stop_at", [1, 3, 8])
 def test_a_run_stops_at_any_token_and_leaves_the_model_as_it_was(copied_study, stop_at):
     before = mn.generate(copied_study.model, [PROMPT], max_new_tokens=5)
-    with pytest.raises(StoppedError):
-        panels.steered(copied_study, BASIS, 0, 4.0, PROMPT, Told(stop_at), 6)
+    with pytest.raises(StoppedError), listening(Told(stop_at)):
+        panels.steered(copied_study, BASIS, 0, 4.0, PROMPT, 6)
     assert hooks(copied_study) == 0
     assert mn.generate(copied_study.model, [PROMPT], max_new_tokens=5) == before
 
@@ -114,7 +119,7 @@ def test_a_run_stops_at_any_token_and_leaves_the_model_as_it_was(copied_study, s
 )
 def test_what_cannot_be_run_is_refused_in_one_line(copied_study, prompt, dose, words):
     with pytest.raises(mn.InputError, match=words):
-        panels.steered(copied_study, BASIS, 0, dose, prompt, Told())
+        panels.steered(copied_study, BASIS, 0, dose, prompt)
 
 
 def test_passes_of_another_thread_are_neither_told_nor_stopped(tiny_model):
@@ -144,7 +149,8 @@ def test_what_is_raised_inside_a_trace_comes_out_as_it_is(tiny_model, demo_rows)
 
 def test_doses_are_those_that_the_study_measures(copied_study):
     told = Told()
-    shown = panels.dose_curve(copied_study, BASIS, 2, told)
+    with listening(told):
+        shown = panels.dose_curve(copied_study, BASIS, 2)
     assert shown["doses"] == [-1.0, 0.0, 1.0]
     assert {total for _, total in told.calls} == {9}
     done = [n for n, _ in told.calls]
@@ -157,7 +163,7 @@ def test_doses_are_those_that_the_study_measures(copied_study):
 
 def test_kept_doses_are_shown_without_a_model(copied_study):
     assert panels.kept_dose_curve(copied_study, BASIS, 2) is None
-    measured = panels.dose_curve(copied_study, BASIS, 2, Told())
+    measured = panels.dose_curve(copied_study, BASIS, 2)
     again = mn.Study.open(copied_study.path)
     assert panels.kept_dose_curve(again, BASIS, 2) == measured
     assert "model" not in vars(again)
@@ -171,32 +177,33 @@ def test_doses_that_were_measured_before_a_stop_stay(copied_study):
             if done > total // 3:  # the second dose has begun
                 raise StoppedError
 
-    with pytest.raises(StoppedError):
-        panels.dose_curve(copied_study, BASIS, 2, AfterFirst())
+    with pytest.raises(StoppedError), listening(AfterFirst()):
+        panels.dose_curve(copied_study, BASIS, 2)
     kept = panels.kept_dose_curve(copied_study, BASIS, 2)
     assert kept is not None
     assert kept["doses"] == [0.0]
     assert kept["band"] is None
     told = Told()
-    panels.dose_curve(copied_study, BASIS, 2, told)
+    with listening(told):
+        panels.dose_curve(copied_study, BASIS, 2)
     assert {total for _, total in told.calls} == {6}
 
 
 def test_a_damaged_dose_is_measured_anew(copied_study):
-    measured = panels.dose_curve(copied_study, BASIS, 2, Told())
+    measured = panels.dose_curve(copied_study, BASIS, 2)
     (file,) = copied_study.path.glob(f"results/responses-{BASIS}/2-*--1.0.json")
     file.write_text("{")
     kept = panels.kept_dose_curve(copied_study, BASIS, 2)
     assert kept is not None
     assert kept["doses"] == [0.0, 1.0]
-    assert panels.dose_curve(copied_study, BASIS, 2, Told())["doses"] == measured["doses"]
+    assert panels.dose_curve(copied_study, BASIS, 2)["doses"] == measured["doses"]
 
 
 # ----------------------------------------------------------------------------------- selecting
 
 
 def test_a_selection_is_kept_and_counted(copied_study):
-    shown = panels.selected(copied_study, BASIS, "random", 12, "rows", "mine", Told())
+    shown = panels.selected(copied_study, BASIS, "random", 12, "rows", "mine")
     kept = mn.Study.open(copied_study.path).selection("mine")
     rows = copied_study.pool_rows[kept.indices]
     assert shown["n_rows"] == len(kept) == 12
@@ -218,7 +225,7 @@ def test_a_selection_is_kept_and_counted(copied_study):
     ],
 )
 def test_the_line_of_python_makes_the_same_selection(copied_study, strategy, budget, unit, name):
-    shown = panels.selected(copied_study, BASIS, strategy, budget, unit, name, Told())
+    shown = panels.selected(copied_study, BASIS, strategy, budget, unit, name)
     ids = copied_study.selection(shown["name"]).receipts["id"].tolist()
     (line,) = shown["python"]
     again = eval(line, {"study": mn.Study.open(copied_study.path)})
@@ -227,7 +234,7 @@ def test_the_line_of_python_makes_the_same_selection(copied_study, strategy, bud
 
 
 def test_composition_by_category_counts_the_picks(copied_study):
-    shown = panels.selected(copied_study, BASIS, "random", 12, "rows", "", Told())
+    shown = panels.selected(copied_study, BASIS, "random", 12, "rows", "")
     chosen = copied_study.selection("random")
     categories = [copied_study.pool[int(i)].category for i in chosen.indices]
     for name, count in Counter(categories).items():
@@ -237,7 +244,7 @@ def test_composition_by_category_counts_the_picks(copied_study):
 
 def test_every_pole_of_the_composition_adds_up_to_the_selection(copied_study):
     copied_study.annotations.set(BASIS, 0, "positive", "<b>bold</b>")
-    shown = panels.selected(copied_study, BASIS, "random", 12, "rows", "", Told())
+    shown = panels.selected(copied_study, BASIS, "random", 12, "rows", "")
     by_pole = shown["figure"].split("<details")[3]
     counts = [int(n) for n in re.findall(r"random, [^:]*: (\d+) rows", by_pole)]
     assert sum(counts) == 12
@@ -256,7 +263,7 @@ def test_every_pole_of_the_composition_adds_up_to_the_selection(copied_study):
 
 
 def test_overlap_counts_rows_in_both(copied_study):
-    shown = panels.selected(copied_study, BASIS, "k_center", 10, "rows", "", Told())
+    shown = panels.selected(copied_study, BASIS, "k_center", 10, "rows", "")
     mine = {*copied_study.selection("k_center").receipts["id"]}
     assert {one["name"] for one in shown["overlap"]} == {"random", "weakness"}
     for one in shown["overlap"]:
@@ -267,7 +274,7 @@ def test_overlap_counts_rows_in_both(copied_study):
 
 def test_chance_is_what_random_draws_share(copied_study):
     n = len(copied_study.pool_rows)
-    shown = panels.selected(copied_study, BASIS, "random", 20, "rows", "twenty", Told())
+    shown = panels.selected(copied_study, BASIS, "random", 20, "rows", "twenty")
     other = next(one for one in shown["overlap"] if one["name"] == "weakness")
     generator = np.random.default_rng(0)
     fixed = {*range(10)}
@@ -277,7 +284,7 @@ def test_chance_is_what_random_draws_share(copied_study):
 
 
 def test_an_export_is_on_disk_and_passes_its_preflight(copied_study):
-    selection = panels.selected(copied_study, BASIS, "random", 12, "rows", "", Told())
+    selection = panels.selected(copied_study, BASIS, "random", 12, "rows", "")
     assert selection["problems"] is None
     shown = panels.exported(copied_study, "random", "trl")
     assert mn.preflight(shown["exported"]).empty
@@ -289,7 +296,7 @@ def test_an_export_is_on_disk_and_passes_its_preflight(copied_study):
 
 
 def test_findings_of_the_preflight_are_said(copied_study, monkeypatch):
-    panels.selected(copied_study, BASIS, "random", 8, "rows", "", Told())
+    panels.selected(copied_study, BASIS, "random", 8, "rows", "")
     shown = panels.exported(copied_study, "random", "openai")
     findings = mn.preflight(shown["exported"])
     assert shown["problems"] == len(findings) > 0
@@ -298,7 +305,7 @@ def test_findings_of_the_preflight_are_said(copied_study, monkeypatch):
 
 
 def test_tokens_are_checked_only_where_the_model_is_loaded(copied_study):
-    panels.selected(copied_study, BASIS, "random", 12, "rows", "", Told())
+    panels.selected(copied_study, BASIS, "random", 12, "rows", "")
     cold = mn.Study.open(copied_study.path)
     assert "not counted" in panels.exported(cold, "random", "trl")["checked"]
     assert "model" not in vars(cold)
@@ -307,19 +314,25 @@ def test_tokens_are_checked_only_where_the_model_is_loaded(copied_study):
 
 
 def test_a_strategy_that_reads_can_be_stopped(copied_study):
-    told = Told(2)
-    with pytest.raises(StoppedError):
-        panels.selected(copied_study, BASIS, "influence", 8, "rows", "slow", told)
-    assert told.calls == [(1, 0), (2, 0)]
+    class UpToSecondPass(Told):
+        def __call__(self, done: int, total: int) -> None:
+            super().__call__(done, total)
+            if (done, total) == (2, 0):
+                raise StoppedError
+
+    told = UpToSecondPass()
+    with pytest.raises(StoppedError), listening(told):
+        panels.selected(copied_study, BASIS, "influence", 8, "rows", "slow")
+    assert (1, 0) in told.calls
     assert "slow" not in copied_study.selection_names
     assert hooks(copied_study) == 0
-    shown = panels.selected(copied_study, BASIS, "influence", 8, "rows", "slow", Told())
+    shown = panels.selected(copied_study, BASIS, "influence", 8, "rows", "slow")
     assert shown["n_rows"] == 8
 
 
 def test_a_wrong_budget_is_refused_in_one_line(copied_study):
     with pytest.raises(mn.InputError, match="budget must be at least 1, not 0"):
-        panels.selected(copied_study, BASIS, "random", 0, "rows", "", Told())
+        panels.selected(copied_study, BASIS, "random", 0, "rows", "")
 
 
 # ------------------------------------------------------------------------------------- skills
@@ -331,7 +344,7 @@ def a_category(study: mn.Study) -> str:
 
 def test_a_category_is_the_mean_of_its_rows(tiny_study):
     category = a_category(tiny_study)
-    shown = panels.skill(tiny_study, BASIS, "category", category, Told())
+    shown = panels.skill(tiny_study, BASIS, "category", category)
     rows = [i for i, e in enumerate(tiny_study.corpus) if e.category == category]
     z = tiny_study.coordinates(BASIS) / tiny_study.basis(BASIS).scale_
     mean = z[rows].mean(axis=0)
@@ -347,7 +360,7 @@ def test_a_category_is_the_mean_of_its_rows(tiny_study):
 
 
 def test_a_response_ends_where_its_row_lies(copied_study):
-    shown = panels.skill(copied_study, BASIS, "row", 7, Told())
+    shown = panels.skill(copied_study, BASIS, "row", 7)
     z = copied_study.coordinates(BASIS)[7] / copied_study.basis(BASIS).scale_
     for axis in shown["axes"]:
         assert axis["mean"] == pytest.approx(z[axis["axis"]], abs=1e-5)
@@ -362,7 +375,8 @@ def test_a_response_ends_where_its_row_lies(copied_study):
 def test_a_skill_in_words_is_read_like_any_prompt(copied_study):
     text = "Add both numbers digit by digit & carry <b>the</b> one."
     told = Told()
-    shown = panels.skill(copied_study, BASIS, "text", text, told)
+    with listening(told):
+        shown = panels.skill(copied_study, BASIS, "text", text)
     corpus = mn.load_corpus([{"prompt": text, "response": ""}])
     rows = mn.collect(copied_study.model, corpus, layers=[1], progress=False)
     z = copied_study.basis(BASIS).transform(rows.matrix(1))[0] / copied_study.basis(BASIS).scale_
@@ -374,15 +388,15 @@ def test_a_skill_in_words_is_read_like_any_prompt(copied_study):
 
 def test_the_line_of_python_takes_the_same_skill_apart(copied_study):
     for kind, value in (("category", a_category(copied_study)), ("row", 3), ("text", "Add 'two'.")):
-        shown = panels.skill(copied_study, BASIS, kind, value, Told())
+        shown = panels.skill(copied_study, BASIS, kind, value)
         table = eval(shown["python"], {"study": copied_study})
         assert table["axis"].head(8).tolist() == [axis["axis"] for axis in shown["axes"]]
 
 
 def test_a_row_that_was_read_needs_no_model(copied_study):
-    first = panels.skill(copied_study, BASIS, "row", 5, Told())
+    first = panels.skill(copied_study, BASIS, "row", 5)
     cold = mn.Study.open(copied_study.path)
-    assert panels.skill(cold, BASIS, "row", 5, Told()) == first
+    assert panels.skill(cold, BASIS, "row", 5) == first
     assert "model" not in vars(cold)
 
 
@@ -390,7 +404,7 @@ def test_axes_are_named_for_the_pole_that_the_skill_leans_to(copied_study):
     for axis in range(8):
         copied_study.annotations.set(BASIS, axis, "positive", f"plus {axis}")
         copied_study.annotations.set(BASIS, axis, "negative", f"minus {axis}")
-    shown = panels.skill(copied_study, BASIS, "row", 3, Told())
+    shown = panels.skill(copied_study, BASIS, "row", 3)
     for axis in shown["axes"]:
         sign, word = ("+", "plus") if axis["mean"] > 0 else ("−", "minus")
         assert axis["name"] == f"{sign} {word} {axis['axis']}"
@@ -409,16 +423,16 @@ def test_axes_are_named_for_the_pole_that_the_skill_leans_to(copied_study):
 )
 def test_what_is_no_skill_is_refused_in_one_line(tiny_study, kind, value, words):
     with pytest.raises(mn.InputError, match=words) as caught:
-        panels.skill(tiny_study, BASIS, kind, value, Told())
+        panels.skill(tiny_study, BASIS, kind, value)
     assert "\n" not in str(caught.value)
 
 
 def test_reading_a_skill_can_be_stopped(copied_study):
-    with pytest.raises(StoppedError):
-        panels.skill(copied_study, BASIS, "text", "Add both numbers.", Told(1))
+    with pytest.raises(StoppedError), listening(Told(1)):
+        panels.skill(copied_study, BASIS, "text", "Add both numbers.")
     assert hooks(copied_study) == 0
     assert not [*copied_study.path.glob("results/heat-*")]
-    assert panels.skill(copied_study, BASIS, "text", "Add both numbers.", Told())["axes"]
+    assert panels.skill(copied_study, BASIS, "text", "Add both numbers.")["axes"]
 
 
 # --------------------------------------------------------------------------------------- quiz

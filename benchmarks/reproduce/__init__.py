@@ -1,0 +1,1 @@
+"""The paper's comparison: whether a model's own axes choose better data than categories do."""

@@ -1,0 +1,167 @@
+"""The paper's comparison at three scales, in parts that can be stopped and go on.
+
+    make reproduce SCALE=small
+    python -m benchmarks.reproduce --scale small --minutes 55
+    python -m benchmarks.reproduce --scale full --model Qwen/Qwen3-0.6B --pool gsm8k_train.jsonl \
+        --test gsm8k_test.jsonl
+
+Figures go to ``results/SCALE`` beside this file, what is large to ``work/SCALE``; see `settings`
+for what each scale is made of. The report is written anew after every run, of what is there.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mnskills_viz as mn
+from mnskills_viz.corpus.adversarial import safety_stand_in
+
+from .defaults import measure_defaults
+from .ground import Ground
+from .report import write_report
+from .results import Results, made_by
+from .safety import measure_coverage
+from .settings import CONTROLS, SCALES, Settings, settings_of
+from .statistics import plan
+from .steered import measure_steering
+from .trained import cell_name, problems, run_cell
+
+HERE = Path(__file__).parent
+
+Part = tuple[str, Callable[[], None]]
+"""Name of what a part writes, and what writes it."""
+
+
+def main(given: list[str] | None = None) -> int:
+    """Run what is missing, within the time that there is; exit status."""
+    asked = _parser().parse_args(given)
+    began = time.monotonic()
+    try:
+        settings = settings_of(
+            asked.scale,
+            model=asked.model,
+            pool=asked.pool,
+            test=asked.test,
+            seeds=asked.seeds,
+            arms=asked.arms and tuple(asked.arms),
+        )
+        results = Results(asked.results or HERE / "results" / asked.scale)
+        if not asked.report:
+            work = asked.work or HERE / "work" / asked.scale
+            left = _run(asked, settings, results, Ground(settings, work.absolute()), began)
+            print(f"{left} parts are left; run the same again" if left else "all parts are done")
+        print(f"report: {write_report(results.folder)}")
+    except mn.InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(
+    asked: argparse.Namespace, settings: Settings, results: Results, ground: Ground, began: float
+) -> int:
+    """Run the missing parts one after the other; how many are left."""
+    results.require(
+        "settings",
+        {"scale": asked.scale, "settings": settings.as_dict()},
+    )
+    parts = [part for part in _parts(asked, settings, results, ground) if not results.has(part[0])]
+    for number, (name, work) in enumerate(parts):
+        minutes = (time.monotonic() - began) / 60
+        if asked.minutes is not None and minutes > asked.minutes:
+            return len(parts) - number
+        print(f"[{minutes:.0f} min] {name} ({number + 1} of {len(parts)})", flush=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            work()
+    return 0
+
+
+def _parts(
+    asked: argparse.Namespace, settings: Settings, results: Results, ground: Ground
+) -> Iterator[Part]:
+    """Everything that there is to do, in order.
+
+    The controls come first, and the plan, which says what can be seen at all, before any other arm
+    is trained; then seed by seed, so that what is there after a stop is balanced.
+    """
+    yield "problems", lambda: results.write("problems", problems(ground))
+    yield "start", lambda: results.write("start", ground.about() | {"made_by": made_by()})
+    seeds = range(settings.seeds)
+    for name in CONTROLS:
+        for seed in seeds:
+            yield cell_name(name, seed), partial(run_cell, ground, results, name, seed)
+    yield "plan", lambda: results.write("plan", plan(results.folder))
+    for seed in seeds:
+        for name in settings.arms:
+            if name not in CONTROLS:
+                yield cell_name(name, seed), partial(run_cell, ground, results, name, seed)
+    yield "defaults", partial(_timed, results, "defaults", lambda: measure_defaults(ground))
+    yield "steering", partial(_timed, results, "steering", lambda: _steering(ground))
+    yield "safety", partial(_timed, results, "safety", lambda: _safety(asked, ground))
+
+
+def _timed(results: Results, name: str, work: Callable[[], dict[str, Any]]) -> None:
+    began = time.monotonic()
+    found = work()
+    results.write(name, found | {"made_by": made_by(measure=time.monotonic() - began)})
+
+
+def _steering(ground: Ground) -> dict[str, Any]:
+    settings, basis = ground.settings, ground.basis("pca")
+    return measure_steering(
+        ground.study,
+        basis,
+        ground.study.test[: settings.steered],
+        store=ground.work / "steering",
+        n=settings.n,
+        temperature=settings.temperature,
+        max_new_tokens=settings.max_new_tokens,
+        progress=ground.progress,
+    )
+
+
+def _safety(asked: argparse.Namespace, ground: Ground) -> dict[str, Any]:
+    """Coverage of what the start makes of adversarial prompts; a harmless stand-in by default."""
+    layers = ground.study.activations.layers
+    return measure_coverage(
+        ground.study.model,
+        asked.behaviours or safety_stand_in("behaviours"),
+        asked.templates or safety_stand_in("templates"),
+        layer=ground.layer,
+        ruler_layer=layers[min(len(layers) - 1, 5 * len(layers) // 6)],
+        rows=ground.settings.safety_rows,
+        store=ground.work / "safety",
+        progress=ground.progress,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reproduce", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--scale", choices=SCALES, default="tiny")
+    parser.add_argument("--minutes", type=float, help="begin no part after so many")
+    parser.add_argument("--model", help="as mn.load_model takes it")
+    parser.add_argument("--pool", help="as mn.load_corpus takes it; with --test")
+    parser.add_argument("--test", help="as mn.load_corpus takes it")
+    parser.add_argument("--seeds", type=int, help="trainings of each arm")
+    parser.add_argument("--arms", nargs="+", help="none, random, and others; default: all")
+    parser.add_argument("--behaviours", type=Path, help="CSV of requests to be refused")
+    parser.add_argument("--templates", type=Path, help="CSV of wrappers")
+    parser.add_argument("--results", type=Path, help="folder of figures")
+    parser.add_argument("--work", type=Path, help="folder of what is large")
+    parser.add_argument("--report", action="store_true", help="write the report again, run nothing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The arms: ways to spend one budget on one pool, each a recipe that can be replayed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mnskills_viz as mn
+from mnskills_viz.selection.recipe import Selection
+from mnskills_viz.selection.weakness import reference_errors
+from mnskills_viz.steering.proxy import fitted_layer
+
+from .ground import Ground
+
+Group = Literal["control", "human", "text", "native", "gradient", "ladder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a selection is asked for.
+
+    Attributes
+    ----------
+    ground : Ground
+    seed : int
+    budget : int
+        Response tokens.
+    model : str
+        What is to be trained on it, as `load_model` takes it: the start, or what earlier rounds
+        made of it.
+    taken : list of str
+        Ids that earlier rounds took.
+    """
+
+    ground: Ground
+    seed: int
+    budget: int
+    model: str
+    taken: list[str]
+
+    def by_study(self, strategy: str, basis: str = "pca", **options: Any) -> Selection:
+        """What `Study.select` chooses, by tokens unless told otherwise."""
+        options = {"budget": self.budget, "unit": "tokens"} | options
+        return self.ground.study.select(
+            strategy,
+            basis=self.ground.basis(basis),
+            name=f"{strategy}-{basis}",
+            seed=self.seed,
+            exclude=self.taken,
+            **options,
+        )
+
+    def by_coordinates(self, Z: NDArray[Any], strategy: str, **options: Any) -> Selection:
+        """What `mnskills_viz.select` chooses by coordinates of our own, of the same rows."""
+        study = self.ground.study
+        pool = study.pool
+        held_out = study.contamination()["id"].tolist()
+        return mn.select(
+            Z,
+            strategy,
+            self.budget,
+            ids=pool.ids,
+            tokens=np.maximum(1, study.activations.n_response[study.pool_rows]),
+            categories=[example.category for example in pool],
+            texts=[f"{e.prompt_text}\n{e.response}" for e in pool],
+            exclude=[*self.taken, *held_out],
+            seed=self.seed,
+            **options,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to choose.
+
+    Attributes
+    ----------
+    group : {"control", "human", "text", "native", "gradient", "ladder"}
+    title : str
+        What it does, for people.
+    choose : callable or None
+        None for the start itself, which is not trained any further.
+    rounds : int
+        Parts of the budget that are chosen one after the other, each for what the ones before
+        made of the model.
+    """
+
+    group: Group
+    title: str
+    choose: Callable[[Ask], Selection] | None
+    rounds: int = 1
+
+
+# ------------------------------------------------------------------- what needs more than a line
+
+
+def _weakest_categories(ask: Ask) -> Selection:
+    """The curriculum with categories in the place of axes: one pole a category, 0 or 1 on it."""
+    study = ask.ground.study
+    names = sorted({str(example.category) for example in study.corpus})
+    place = {name: number for number, name in enumerate(names)}
+    member = np.zeros((len(study.corpus), len(names)))
+    for row, example in enumerate(study.corpus):
+        member[row, place[str(example.category)]] = 1.0
+    return ask.by_coordinates(
+        member[study.pool_rows],
+        "weakness",
+        axes=[(axis, 1) for axis in range(len(names))],
+        scale=np.ones(len(names)),
+        probe=member[study.probe_rows],
+        error=study.probe_errors(),
+    )
+
+
+def _estimated_anew(ask: Ask) -> Selection:
+    """The curriculum by the errors of the model as it is by now, where it stood at the start."""
+    study = ask.ground.study
+    frozen = -study.activations.logprobs[study.probe_rows].astype(np.float64)
+    probe = study.corpus.take(study.probe_rows)
+    now = mn.collect(
+        mn.load_model(ask.model), probe, layers=[0], errors=True, progress=ask.ground.progress
+    )
+    ruler = study.ruler(ask.ground.basis("pca"), progress=ask.ground.progress)
+    return ask.by_coordinates(
+        ruler.pool,
+        "weakness",
+        scale=ruler.scale,
+        probe=ruler.probe,
+        error=reference_errors(-now.logprobs.astype(np.float64), frozen),
+    )
+
+
+def _best_by_proxy(ask: Ask) -> Selection:
+    """What lies farthest out on the pole with the largest first-order utility."""
+    study, name = ask.ground.study, ask.ground.basis("pca")
+    pole = poles_by_utility(study, name)[0]
+    return ask.by_study("top", axes=[pole])
+
+
+def _best_by_pilot(ask: Ask) -> Selection:
+    """What lies farthest out on the pole whose small training helped the probe most."""
+    study, name = ask.ground.study, ask.ground.basis("pca")
+    candidates = poles_by_utility(study, name)[:PILOTS]
+    rows = len(ask.by_study("random")) // PILOT_SHARE
+    best = study.pilot(name, candidates, max(2, rows), progress=ask.ground.progress).iloc[0]
+    return ask.by_study("top", axes=[(int(best["axis"]), int(best["sign"]))])
+
+
+PILOTS, PILOT_SHARE = 4, 4
+"""Poles that are tried, and the part of a random draw's rows that each is tried on."""
+
+
+def poles_by_utility(study: mn.Study, basis: str) -> list[tuple[int, int]]:
+    """All axes with the pole that first-order utility favours, the most useful first."""
+    table = study.proxy(basis, progress=False)
+    table = table[table["layer"] == fitted_layer(study.basis(basis), None)]
+    order = table.sort_values("utility", key=abs, ascending=False, kind="stable")
+    return [
+        (int(axis), 1 if utility >= 0 else -1)
+        for axis, utility in zip(order["axis"], order["utility"], strict=True)
+    ]
+
+
+AUTHORS_AXES = 10
+
+
+def _autoskill(ask: Ask) -> Selection:
+    """The authors' recipe: ten axes of all layers side by side, rows by cosine.
+
+    Layers but the first and the last, unscaled; the component and sign whose coordinate goes
+    with correctness on the probe. Correctness is the log-probability of the reference: at this
+    size too few sampled answers are right to correlate with.
+    """
+    study = ask.ground.study
+    acts = study.activations
+    X = np.concatenate([acts.matrix(layer) for layer in acts.layers[1:-1]], axis=1)
+    basis = mn.PCABasis(n_axes=AUTHORS_AXES).fit(X[study.pool_rows])
+    z = basis.transform(X)
+    cosine = z / np.linalg.norm(X - basis.mean_, axis=1, keepdims=True)
+    right = acts.logprobs[study.probe_rows].astype(np.float64)
+    goes_with = np.array([np.corrcoef(axis, right)[0, 1] for axis in z[study.probe_rows].T])
+    best = int(np.abs(goes_with).argmax())
+    pole = (best, 1 if goes_with[best] >= 0 else -1)
+    return ask.by_coordinates(
+        cosine[study.pool_rows], "top", axes=[pole], scale=np.ones(cosine.shape[1])
+    )
+
+
+def _as_many_rows(strategy: str) -> Callable[[Ask], Selection]:
+    """As many rows as a random draw of the budget has, whatever their tokens."""
+
+    def choose(ask: Ask) -> Selection:
+        return ask.by_study(strategy, budget=len(ask.by_study("random")), unit="rows")
+
+    return choose
+
+
+# --------------------------------------------------------------------------------------- the arms
+
+ARMS: dict[str, Arm] = {
+    "none": Arm("control", "the start, not trained any further", None),
+    "random": Arm("control", "drawn at random", lambda ask: ask.by_study("random")),
+    "category": Arm(
+        "human", "equal shares of the human taxonomy", lambda ask: ask.by_study("category")
+    ),
+    "weakest_categories": Arm(
+        "human", "weakest categories of the human taxonomy first", _weakest_categories
+    ),
+    "text_diversity": Arm(
+        "text", "texts far from each other", lambda ask: ask.by_study("text_diversity")
+    ),
+    "weakness_pca": Arm(
+        "native", "weakness along PCA axes", lambda ask: ask.by_study("weakness", "pca")
+    ),
+    "weakness_sae": Arm(
+        "native", "weakness along SAE axes", lambda ask: ask.by_study("weakness", "sae")
+    ),
+    "weakness_active": Arm(
+        "native",
+        "weakness along the active subspace",
+        lambda ask: ask.by_study("weakness", "active"),
+    ),
+    "weakness_rotated": Arm(
+        "ladder",
+        "weakness along the PCA axes, rotated within their span",
+        lambda ask: ask.by_study("weakness", "rotated"),
+    ),
+    "weakness_subspace": Arm(
+        "ladder",
+        "weakness along as many random directions",
+        lambda ask: ask.by_study("weakness", "subspace"),
+    ),
+    "influence": Arm(
+        "gradient",
+        "gradients that point where the probe's do",
+        lambda ask: ask.by_study("influence", progress=ask.ground.progress),
+    ),
+    "autoskill": Arm("native", "the authors' recipe", _autoskill),
+    "proxy_axis": Arm("native", "the pole with the largest first-order utility", _best_by_proxy),
+    "pilot_axis": Arm("native", "the pole whose pilot training helped most", _best_by_pilot),
+    "curriculum_quarters": Arm(
+        "native",
+        "weakness along PCA axes, measured anew after each quarter",
+        _estimated_anew,
+        rounds=4,
+    ),
+    "coverage": Arm(
+        "native", "coverage of the skill space", lambda ask: ask.by_study("d_optimal", "pca")
+    ),
+    "random_rows": Arm("control", "random, at equal rows", _as_many_rows("random")),
+    "weakness_pca_rows": Arm(
+        "native", "weakness along PCA axes, at equal rows", _as_many_rows("weakness")
+    ),
+}
