@@ -6,7 +6,8 @@
         --test gsm8k_test.jsonl
 
 Figures go to ``results/SCALE`` beside this file, what is large to ``work/SCALE``; see `settings`
-for what each scale is made of. The report is written anew after every run, of what is there.
+for what each scale is made of. The report is written anew after every run, of what is there. The
+same command started twice, each with OMP_NUM_THREADS=1, shares the work of two cores.
 """
 
 import argparse
@@ -14,9 +15,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 import mnskills_viz as mn
 from mnskills_viz.corpus.adversarial import safety_stand_in
@@ -68,45 +72,71 @@ def main(given: list[str] | None = None) -> int:
 def _run(
     asked: argparse.Namespace, settings: Settings, results: Results, ground: Ground, began: float
 ) -> int:
-    """Run the missing parts one after the other; how many are left."""
-    results.require(
-        "settings",
-        {"scale": asked.scale, "settings": settings.as_dict()},
-    )
-    parts = [part for part in _parts(asked, settings, results, ground) if not results.has(part[0])]
-    for number, (name, work) in enumerate(parts):
-        minutes = (time.monotonic() - began) / 60
-        if asked.minutes is not None and minutes > asked.minutes:
-            return len(parts) - number
-        print(f"[{minutes:.0f} min] {name} ({number + 1} of {len(parts)})", flush=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            work()
+    """Run what is missing, phase by phase; how many parts are left.
+
+    Several processes may share the work: a part that another one is at is passed over, and
+    waited for at the end of its phase.
+    """
+    results.require("settings", {"scale": asked.scale, "settings": settings.as_dict()})
+    phases = list(_phases(asked, settings, results, ground))
+    while missing := [part for phase in phases for part in phase if not results.has(part[0])]:
+        names = {name for name, _ in missing}
+        phase = next(phase for phase in phases if names & {name for name, _ in phase})
+        worked = False
+        for name, work in phase:
+            minutes = (time.monotonic() - began) / 60
+            if asked.minutes is not None and minutes > asked.minutes:
+                return len(names)
+            with _mine(ground.work / "locks" / f"{name}.lock") as mine:
+                if mine and not results.has(name):
+                    print(f"[{minutes:.0f} min] {name}, {len(names)} parts are left", flush=True)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", UserWarning)
+                        work()
+                    names.discard(name)
+                    worked = True
+        if not worked:
+            time.sleep(1)
     return 0
 
 
-def _parts(
+@contextmanager
+def _mine(lock: Path) -> Iterator[bool]:
+    """Whether this process has a part to itself."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield True
+    except Timeout:
+        yield False
+
+
+def _phases(
     asked: argparse.Namespace, settings: Settings, results: Results, ground: Ground
-) -> Iterator[Part]:
-    """Everything that there is to do, in order.
+) -> Iterator[list[Part]]:
+    """Everything that there is to do; a phase begins once the one before it is done.
 
     The controls come first, and the plan, which says what can be seen at all, before any other arm
     is trained; then seed by seed, so that what is there after a stop is balanced.
     """
-    yield "problems", lambda: results.write("problems", problems(ground))
-    yield "start", lambda: results.write("start", ground.about() | {"made_by": made_by()})
+
+    def cell(name: str, seed: int) -> Part:
+        return cell_name(name, seed), partial(run_cell, ground, results, name, seed)
+
     seeds = range(settings.seeds)
-    for name in CONTROLS:
-        for seed in seeds:
-            yield cell_name(name, seed), partial(run_cell, ground, results, name, seed)
-    yield "plan", lambda: results.write("plan", plan(results.folder))
-    for seed in seeds:
-        for name in settings.arms:
-            if name not in CONTROLS:
-                yield cell_name(name, seed), partial(run_cell, ground, results, name, seed)
-    yield "defaults", partial(_timed, results, "defaults", lambda: measure_defaults(ground))
-    yield "steering", partial(_timed, results, "steering", lambda: _steering(ground))
-    yield "safety", partial(_timed, results, "safety", lambda: _safety(asked, ground))
+    others = [name for name in settings.arms if name not in CONTROLS]
+    yield [
+        ("problems", lambda: results.write("problems", problems(ground))),
+        ("start", partial(_timed, results, "start", ground.about)),
+    ]
+    yield [cell(name, seed) for name in CONTROLS for seed in seeds]
+    yield [("plan", lambda: results.write("plan", plan(results.folder)))]
+    yield [cell(name, seed) for seed in seeds for name in others]
+    yield [
+        ("defaults", partial(_timed, results, "defaults", lambda: measure_defaults(ground))),
+        ("steering", partial(_timed, results, "steering", lambda: _steering(ground))),
+        ("safety", partial(_timed, results, "safety", lambda: _safety(asked, ground))),
+    ]
 
 
 def _timed(results: Results, name: str, work: Callable[[], dict[str, Any]]) -> None:

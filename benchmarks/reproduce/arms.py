@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,6 @@ from mnskills_viz.selection.weakness import reference_errors
 from mnskills_viz.steering.proxy import fitted_layer
 
 from .ground import Ground
-
-Group = Literal["control", "human", "text", "native", "gradient", "ladder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +40,14 @@ class Ask:
 
     def by_study(self, strategy: str, basis: str = "pca", **options: Any) -> Selection:
         """What `Study.select` chooses, by tokens unless told otherwise."""
-        options = {"budget": self.budget, "unit": "tokens"} | options
+        asked: dict[str, Any] = {"budget": self.budget, "unit": "tokens"} | options
         return self.ground.study.select(
             strategy,
             basis=self.ground.basis(basis),
             name=f"{strategy}-{basis}",
             seed=self.seed,
             exclude=self.taken,
-            **options,
+            **asked,
         )
 
     def by_coordinates(self, Z: NDArray[Any], strategy: str, **options: Any) -> Selection:
@@ -73,13 +71,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to choose.
+    """One way to choose; `stored.ABOUT` has each in words.
 
     Attributes
     ----------
-    group : {"control", "human", "text", "native", "gradient", "ladder"}
-    title : str
-        What it does, for people.
     choose : callable or None
         None for the start itself, which is not trained any further.
     rounds : int
@@ -87,8 +82,6 @@ class Arm:
         made of the model.
     """
 
-    group: Group
-    title: str
     choose: Callable[[Ask], Selection] | None
     rounds: int = 1
 
@@ -200,57 +193,22 @@ def _as_many_rows(strategy: str) -> Callable[[Ask], Selection]:
 # --------------------------------------------------------------------------------------- the arms
 
 ARMS: dict[str, Arm] = {
-    "none": Arm("control", "the start, not trained any further", None),
-    "random": Arm("control", "drawn at random", lambda ask: ask.by_study("random")),
-    "category": Arm(
-        "human", "equal shares of the human taxonomy", lambda ask: ask.by_study("category")
-    ),
-    "weakest_categories": Arm(
-        "human", "weakest categories of the human taxonomy first", _weakest_categories
-    ),
-    "text_diversity": Arm(
-        "text", "texts far from each other", lambda ask: ask.by_study("text_diversity")
-    ),
-    "weakness_pca": Arm(
-        "native", "weakness along PCA axes", lambda ask: ask.by_study("weakness", "pca")
-    ),
-    "weakness_sae": Arm(
-        "native", "weakness along SAE axes", lambda ask: ask.by_study("weakness", "sae")
-    ),
-    "weakness_active": Arm(
-        "native",
-        "weakness along the active subspace",
-        lambda ask: ask.by_study("weakness", "active"),
-    ),
-    "weakness_rotated": Arm(
-        "ladder",
-        "weakness along the PCA axes, rotated within their span",
-        lambda ask: ask.by_study("weakness", "rotated"),
-    ),
-    "weakness_subspace": Arm(
-        "ladder",
-        "weakness along as many random directions",
-        lambda ask: ask.by_study("weakness", "subspace"),
-    ),
-    "influence": Arm(
-        "gradient",
-        "gradients that point where the probe's do",
-        lambda ask: ask.by_study("influence", progress=ask.ground.progress),
-    ),
-    "autoskill": Arm("native", "the authors' recipe", _autoskill),
-    "proxy_axis": Arm("native", "the pole with the largest first-order utility", _best_by_proxy),
-    "pilot_axis": Arm("native", "the pole whose pilot training helped most", _best_by_pilot),
-    "curriculum_quarters": Arm(
-        "native",
-        "weakness along PCA axes, measured anew after each quarter",
-        _estimated_anew,
-        rounds=4,
-    ),
-    "coverage": Arm(
-        "native", "coverage of the skill space", lambda ask: ask.by_study("d_optimal", "pca")
-    ),
-    "random_rows": Arm("control", "random, at equal rows", _as_many_rows("random")),
-    "weakness_pca_rows": Arm(
-        "native", "weakness along PCA axes, at equal rows", _as_many_rows("weakness")
-    ),
+    "none": Arm(None),
+    "random": Arm(lambda ask: ask.by_study("random")),
+    "category": Arm(lambda ask: ask.by_study("category")),
+    "weakest_categories": Arm(_weakest_categories),
+    "text_diversity": Arm(lambda ask: ask.by_study("text_diversity")),
+    "weakness_pca": Arm(lambda ask: ask.by_study("weakness", "pca")),
+    "weakness_sae": Arm(lambda ask: ask.by_study("weakness", "sae")),
+    "influence": Arm(lambda ask: ask.by_study("influence", progress=ask.ground.progress)),
+    "weakness_rotated": Arm(lambda ask: ask.by_study("weakness", "rotated")),
+    "weakness_subspace": Arm(lambda ask: ask.by_study("weakness", "subspace")),
+    "weakness_active": Arm(lambda ask: ask.by_study("weakness", "active")),
+    "autoskill": Arm(_autoskill),
+    "proxy_axis": Arm(_best_by_proxy),
+    "pilot_axis": Arm(_best_by_pilot),
+    "curriculum_quarters": Arm(_estimated_anew, rounds=4),
+    "coverage": Arm(lambda ask: ask.by_study("d_optimal")),
+    "random_rows": Arm(_as_many_rows("random")),
+    "weakness_pca_rows": Arm(_as_many_rows("weakness")),
 }

@@ -6,7 +6,7 @@ the prediction has not seen; and ways to part a budget among poles by the error 
 the other half of the probe. Nothing here looks at the test set.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from .ground import Ground
 
 Array = NDArray[np.float64]
 
-POOLINGS = ("mean", "last")
+POOLINGS: tuple[Literal["mean", "last"], ...] = ("mean", "last")
 AXES = (4, 8, 16, 32, 64, 128)
 FOLDS, PENALTIES = 10, np.logspace(-1, 5, 13)
 HALVES = 200

@@ -201,5 +201,22 @@ class Ground:
                 "loss_first": float(log["loss"].iloc[0]),
                 "loss_last": float(log["loss"].iloc[-1]),
             },
-            "layer": self.layer,
+            "bases": {kind: self._about_basis(kind) for kind in self._kinds},
         }
+
+    @property
+    def _kinds(self) -> list[str]:
+        """Bases that the arms need."""
+        active = ["active"] if "weakness_active" in self.settings.arms else []
+        return ["pca", "sae", "rotated", "subspace", *active]
+
+    def _about_basis(self, kind: str) -> dict[str, Any]:
+        fitted = self.study.basis(self.basis(kind))
+        about: dict[str, Any] = {
+            "layer": self.layer,
+            "n_axes": fitted.n_axes_,
+            "variance": float(fitted.explained_variance_ratio_.sum()),
+        }
+        if isinstance(fitted, mn.SAEBasis):
+            about |= {"dictionary_fvu": fitted.dictionary_fvu_, "pca_fvu": fitted.pca_fvu_}
+        return about

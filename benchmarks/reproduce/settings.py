@@ -8,10 +8,17 @@ from mnskills_viz import InputError
 Scale = Literal["tiny", "small", "full"]
 
 CONTROLS = ("none", "random")
-HUMAN = ("category", "weakest_categories")
-NATIVE = ("weakness_pca", "weakness_sae")
-LADDER = ("weakness_rotated", "weakness_subspace")
-EVERYWHERE = (*CONTROLS, *HUMAN, "text_diversity", *NATIVE, "influence", *LADDER)
+EVERYWHERE = (
+    *CONTROLS,
+    "category",
+    "weakest_categories",
+    "text_diversity",
+    "weakness_pca",
+    "weakness_sae",
+    "influence",
+    "weakness_rotated",
+    "weakness_subspace",
+)
 AT_FULL = (
     "autoskill",
     "proxy_axis",
@@ -170,7 +177,7 @@ def settings_of(scale: str, **changes: Any) -> Settings:
     if odd := sorted(changes.keys() - known):
         raise InputError(f"no setting is called {odd[0]!r}; there are: {', '.join(sorted(known))}")
     given = {name: value for name, value in changes.items() if value is not None}
-    found = replace(SCALES[scale], **given)  # type: ignore[index]
+    found = replace(SCALES[scale], **given)
     every = (*EVERYWHERE, *AT_FULL)
     if unknown := [arm for arm in found.arms if arm not in every]:
         raise InputError(f"no arm is called {unknown[0]!r}; there are: {', '.join(every)}")
