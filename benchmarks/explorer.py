@@ -1,9 +1,6 @@
 """What a person waits for in the explorer, on a study of 100,000 examples and 64 axes.
 
-The study is made up but whole: short texts of twelve categories, collected into the real store by
-an engine that draws rows with structure, and losses, instead of running a model (576 wide, as
-SmolLM2-135M), prompts too; PCA, quality and the proxy are those of any study. What follows reads
-and shows it as it would any other:
+The study is that of ``made_up_study.py``. Measured are
 
 - axis switch, in the kernel: from a message to the end of its handler, with every change of what
   is shown made into bytes as a Jupyter session makes them; in the three modes of examples, and
@@ -28,31 +25,22 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' JupyterLab is the one used here
 
 import numpy as np
-import pyarrow as pa
+from made_up_study import BASIS, make_study
 
 import mnskills_viz as mn
-from mnskills_viz.activations.collector import Job, _as_table
-from mnskills_viz.activations.reading import prepare
-from mnskills_viz.activations.trace import Pooled
-from mnskills_viz.study.rows import without_responses
+from tests.widgets.lab import ARGUMENTS, CHROMIUM, Notebook, jupyterlab
 
-LAYER, BASIS = 1, "pca-1"
-WIDTH = 576
-CATEGORIES = 12
 MODES = ("top", "quantiles", "matched")
 CORNERS, POINTS = 200, 1_000_000
 
@@ -84,125 +72,6 @@ def main() -> None:
 def said(what: str, found: str, asked: str, cpu: float | None = None) -> None:
     beside = "" if cpu is None else f"   CPU {cpu:.3g}"
     print(f"  {what:46} {found:28} {asked and 'asked ' + asked:16}{beside}", flush=True)
-
-
-# --------------------------------------------------------------------------------- the study
-
-
-def make_study(folder: Path, n_rows: int, n_axes: int) -> None:
-    """A study with everything in it that slows an explorer down."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    model = folder.with_name(f"{folder.name}-model")
-    save_model(model)
-    corpus = mn.load_corpus(texts(n_rows))
-    study = mn.Study.create(folder, model=str(model), corpus=corpus, dtype="float32", device="cpu")
-    began = time.perf_counter()
-
-    def tell(what: str) -> None:
-        print(f"made {what} at {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-
-    study.collect(layers=[LAYER], engine=Drawn(0), progress=False)
-    mn.collect(
-        study.model,
-        without_responses(study.corpus),
-        layers=[LAYER],
-        tokens="prompt",
-        engine=Drawn(1),
-        store=study.path / "prompts.lance",
-        progress=False,
-    )
-    tell("rows")
-    study.fit("pca", layer=LAYER, n_axes=n_axes)
-    study.proxy(BASIS, progress=False)
-    tell("utility")
-    study.quality(BASIS)
-    tell("quality")
-
-
-def save_model(folder: Path) -> None:
-    """Two random blocks, as wide as SmolLM2-135M, with its tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from mnskills_viz.embedded import dequantised, embedded_gguf
-
-    tokenizer = AutoTokenizer.from_pretrained(dequantised(embedded_gguf()))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        head_dim=16,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def texts(n_rows: int) -> list[dict[str, str]]:
-    """Short questions; a category has words of its own."""
-    generator = np.random.default_rng(0)
-    own = [[f"{syllable}{c}" for syllable in SYLLABLES] for c in range(CATEGORIES)]
-    categories = generator.integers(CATEGORIES, size=n_rows)
-    words = generator.integers(len(SYLLABLES), size=(n_rows, 9))
-    numbers = generator.integers(1000, size=(n_rows, 2))
-    lengths = generator.integers(3, 9, size=n_rows)
-    return [
-        {
-            "id": f"{row:06d}",
-            "prompt": f"How many {' '.join(own[c][w] for w in words[row, : lengths[row]])} are in "
-            f"{numbers[row, 0]} and {numbers[row, 1]} of row {row}?",
-            "response": f"There are {numbers[row].sum()} {own[c][words[row, 0]]} in row {row}.",
-            "category": f"category {c}",
-        }
-        for row, c in enumerate(categories)
-    ]
-
-
-SYLLABLES = ("ka", "lo", "mi", "nu", "pe", "ra", "so", "ti", "vu", "we", "xo", "zi")
-
-
-class Drawn:
-    """An engine that draws rows instead of running the model: groups, heavy tails, and noise.
-
-    Parameters
-    ----------
-    seed : int
-        Of the noise; groups and factors are those of every other.
-    """
-
-    def __init__(self, seed: int) -> None:
-        fixed = np.random.default_rng(1)
-        self._of_category = 2.0 * fixed.standard_normal((CATEGORIES, WIDTH)).astype(np.float32)
-        spread = 4.0 * 0.97 ** np.arange(96)
-        self._factors = (spread[:, None] * fixed.standard_normal((96, WIDTH)) / 24).astype("f4")
-        self._generator = np.random.default_rng(seed + 2)
-
-    def read(
-        self, model: Any, job: Job, corpus: mn.Corpus, batches: Sequence[Sequence[int]]
-    ) -> Iterator[pa.Table]:
-        """Tokens of the real tokenizer; activations and losses drawn."""
-        for batch in batches:
-            examples = corpus.take(batch)
-            ready = prepare(model.tokenizer, examples, job.reading)
-            means, logprobs = self._draw([int(e.category.split()[1]) for e in examples])
-            pooled = Pooled(
-                means=means[None],
-                sinks=[[[] for _ in batch]],
-                logprobs=logprobs if job.columns.logprob else None,
-            )
-            yield _as_table(examples, batch, ready, pooled, job.columns)
-
-    def _draw(self, categories: list[int]) -> tuple[Any, Any]:
-        n, draw = len(categories), self._generator
-        factors = draw.standard_t(6, size=(n, len(self._factors))).astype(np.float32)
-        noise = 0.3 * draw.standard_normal((n, WIDTH)).astype(np.float32)
-        means = self._of_category[categories] + factors @ self._factors + noise
-        losses = 0.4 + 0.3 * np.abs(factors[:, 2]) + 0.1 * draw.random(n)
-        return means, -losses.astype(np.float32)
 
 
 # ------------------------------------------------------------------------------- in the kernel
@@ -415,11 +284,9 @@ PAUSE = 200
 def in_a_browser(folder: Path, place: Path, switches: int) -> None:
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    if CHROMIUM is None:
         print("  no chromium: nothing is measured in a browser")
         return
-    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
     ready = f"{open_study(folder)}\nstudy.quality({BASIS!r})\n'ready'"
     for name, cells in {
         "warm": notebook(ready, EXPLORE),
@@ -427,24 +294,24 @@ def in_a_browser(folder: Path, place: Path, switches: int) -> None:
     }.items():
         (place / f"{name}.ipynb").write_text(json.dumps(cells))
     with jupyterlab(place) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": 1600, "height": 1200})
-        page.set_default_timeout(120_000)
-        first_paint(page, address)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = first_paint(browser, address)
         for name, choose in chosen(page).items():
             choose()
             measure_switches(page, name, switches)
         browser.close()
 
 
-def first_paint(page: Any, address: str) -> None:
-    """Time it in a new kernel and in one that has the study; the latter stays open."""
+def first_paint(browser: Any, address: str) -> Any:
+    """Time it in a new kernel and in one that has the study; gives the page of the latter."""
     run_all, run_next = "notebook:run-all-cells", "notebook:run-cell-and-select-next"
-    open_notebook(page, address, "cold")
+    page = Notebook(browser, address, "cold.ipynb").page
     cold = page.evaluate(FIRST_PAINT, run_all) / 1e3
     said("first paint, import and opening with it", f"{cold:.2f} s", "")
     page.evaluate(END_KERNELS)
-    open_notebook(page, address, "warm")
+    page.close()
+    page = Notebook(browser, address, "warm.ipynb").page
+    page.set_default_timeout(120_000)
     page.evaluate(f"void window.jupyterapp.commands.execute({run_next!r})")
     page.wait_for_selector(".jp-OutputArea-output:has-text('ready')")
     warm = page.evaluate(FIRST_PAINT, run_next) / 1e3
@@ -452,6 +319,7 @@ def first_paint(page: Any, address: str) -> None:
     page.wait_for_selector(".mn-scatter .js-plotly-plot .main-svg", state="attached")
     page.wait_for_timeout(3000)
     page.evaluate(WATCH)
+    return page
 
 
 def chosen(page: Any) -> dict[str, Callable[[], None]]:
@@ -495,57 +363,6 @@ def cpu_of_children() -> float:
         with contextlib.suppress(psutil.NoSuchProcess):
             spent += sum(process.cpu_times()[:2])
     return spent
-
-
-def open_notebook(page: Any, address: str, name: str) -> None:
-    # A workspace of its own: JupyterLab would open again what was open before.
-    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb", wait_until="commit")
-    page.wait_for_selector(".jp-Notebook .cm-content")
-    page.wait_for_function(
-        "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-    )
-
-
-@contextlib.contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """Address of a JupyterLab on loopback that has settings of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {
-        "ServerApp.port": port,
-        "ServerApp.port_retries": 0,
-        "ServerApp.root_dir": folder,
-        "IdentityProvider.token": "",
-        "ServerApp.disable_check_xsrf": True,
-        "LabApp.expose_app_in_browser": True,
-        "LabApp.news_url": "None",
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    private = {name: str(folder / name) for name in names}
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | private, stdout=log, stderr=log)
-    try:
-        wait_for(server, address)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(15)
-
-
-def wait_for(server: subprocess.Popen[bytes], address: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{address}/api").read()
-            return
-        except OSError:
-            if server.poll() is not None:
-                break
-            time.sleep(0.2)
-    raise RuntimeError("JupyterLab did not start")
 
 
 if __name__ == "__main__":

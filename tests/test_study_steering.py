@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.study import doses as of_doses
 from mnskills_viz.study import steering as of_study
 
+MESSAGE = {"role": "user", "content": "How?"}
 NEW_TOKENS = 4
 
 
@@ -84,13 +86,13 @@ def test_doses_are_measured_once_each_and_are_there_at_once_afterwards(study, mo
     options = {"prompts": ["How many?", "Why?"], "max_new_tokens": NEW_TOKENS, "progress": False}
     study.dose_response("pca-1", 1, [2.0], **options)
     measured = []
-    respond = of_study.respond
+    respond = of_doses.respond
 
     def counted(model, basis, vector, *rest):
         measured.append(vector.source["dose"])
         return respond(model, basis, vector, *rest)
 
-    monkeypatch.setattr(of_study, "respond", counted)
+    monkeypatch.setattr(of_doses, "respond", counted)
     table = mn.Study.open(study.path).dose_response("pca-1", 1, [-2.0, 2.0], **options)
     assert measured == [-2.0]
     assert table["dose"].tolist() == [-2.0, 0.0, 2.0]
@@ -182,7 +184,7 @@ def test_prompts_of_before_are_still_known(study, monkeypatch):
     options = {"max_new_tokens": NEW_TOKENS, "progress": False}
     first = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
     study.dose_response("pca-1", 0, [1.0], ["Why?"], **options)
-    monkeypatch.setattr(of_study, "respond", None)
+    monkeypatch.setattr(of_doses, "respond", None)
     again = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
     pd.testing.assert_frame_equal(again, first)
 
@@ -190,12 +192,47 @@ def test_prompts_of_before_are_still_known(study, monkeypatch):
 def test_a_damaged_response_is_measured_again(study):
     options = {"max_new_tokens": NEW_TOKENS, "progress": False}
     first = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
-    files = sorted((study.path / "results" / "responses-pca-1").iterdir())
+    files = sorted((study.path / "results" / "responses-pca-1").glob("0-*"))
     assert len(files) == 2
     files[0].write_text("[1]")
     files[1].write_text('{"texts": ')
     again = study.dose_response("pca-1", 0, [1.0], ["How many?"], **options)
     pd.testing.assert_frame_equal(again, first)
+
+
+def test_kept_doses_tell_on_which_prompts_they_were_tried(study):
+    options = {"max_new_tokens": NEW_TOKENS, "progress": False}
+    other = study.dose_response("pca-1", 1, [1.0, 2.0], ["Why?", [MESSAGE]], **options)
+    own = study.dose_response("pca-1", 1, [1.0], **options)
+    study.dose_response("pca-1", 0, [1.0], ["Why?"], **options)
+    again = mn.Study.open(study.path)
+    kept = again.kept_doses("pca-1", 1)
+    assert [one.is_own for one in kept] == [True, False]
+    for one, table in zip(kept, (own, other), strict=True):
+        pd.testing.assert_frame_equal(one.table, table)
+    assert kept[1].prompts == ["Why?", [MESSAGE]]
+    assert {one.max_new_tokens for one in kept} == {NEW_TOKENS}
+    assert [one.axis for one in again.kept_doses("pca-1")] == [0, 1, 1]
+    assert "model" not in vars(again)
+    study.fit("pca", layer=1, n_axes=3, name="pca-1")
+    assert study.kept_doses("pca-1") == []
+
+
+def test_doses_without_dose_0_or_of_a_damaged_trial_are_not_told_of(study):
+    options = {"max_new_tokens": NEW_TOKENS, "progress": False}
+    study.dose_response("pca-1", 0, [1.0], **options)
+    folder = study.path / "results" / "responses-pca-1"
+    (at_zero,) = folder.glob("0-*-0.0.json")
+    there = at_zero.read_text()
+    at_zero.unlink()
+    assert study.kept_doses("pca-1") == []
+    at_zero.write_text(there)
+    assert len(study.kept_doses("pca-1")) == 1
+    (trial,) = (file for file in folder.iterdir() if "-" not in file.stem)
+    trial.write_text("{")
+    assert study.kept_doses("pca-1") == []
+    study.dose_response("pca-1", 0, [1.0], **options)
+    assert len(study.kept_doses("pca-1")) == 1
 
 
 def test_a_verifier_of_ones_own_samples_once(study, monkeypatch):

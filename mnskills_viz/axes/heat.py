@@ -59,6 +59,8 @@ class Heat:
         Coordinates of the text up to each token, the last being those of the text. For a mean:
         of the counted tokens so far, NaN until there is one (at every layer). For the last token:
         each token's own, up to the one that counts.
+    is_whole : bool
+        Whether these are all tokens of the text; if not, the rest was cut and is not in the row.
     """
 
     tokens: list[str]
@@ -66,6 +68,7 @@ class Heat:
     counted: NDArray[np.bool_]
     contributions: NDArray[np.float32]
     running: NDArray[np.float32]
+    is_whole: bool = True
 
     @property
     def coordinates(self) -> NDArray[np.float32]:
@@ -251,7 +254,8 @@ def _heats(
                 "(NaN or infinite weights, or a dtype too narrow); try dtype='float32'"
             )
         whole = len(row) == ready.whole_lengths[index]
-        heats.append(Heat(token_texts(row, whole), row.roles, kept, contributions, running))
+        texts = token_texts(row, whole)
+        heats.append(Heat(texts, row.roles, kept, contributions, running, whole))
     return heats
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..bases.basis import Basis, check_count
 from ..bases.orthogonalize import unit_rows
 from ..errors import InputError
+from ..progress import tell
 from .examples import poles
 from .table import ROWS_A_POLE
 
@@ -229,6 +230,7 @@ def _correlations(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) ->
     products = np.zeros((a.shape[1], b.shape[1]))
     sums_a, sums_b, squares_a, squares_b = (np.zeros(m.shape[1]) for m in (a, b, a, b))
     for start in range(0, len(a), ROWS_AT_ONCE):
+        tell(start, len(a))
         part = slice(start, start + ROWS_AT_ONCE)
         left, right = a[part] - near_a, b[part] - near_b
         products += left.T @ right

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import InputError
+from ..progress import tell
 from .active_subspace import gradient_share
 from .basis import Array, Basis, check_count, checked_rows
 from .confounds import Evidence, HasDirections, Known, figures
@@ -221,7 +222,8 @@ def _nulls(
     centred = rows - basis.mean_.astype(rows.dtype)
     inside = centred @ basis.components_.T.astype(rows.dtype)
     found: list[dict[str, Any]] = []
-    for _ in range(draws):
+    for draw in range(draws):
+        tell(draw, draws)
         directions = random_frame(k, d, generator).astype(rows.dtype)
         scores = {"random": figures(directions, centred @ directions.T, evidence)}
         if k > 1:

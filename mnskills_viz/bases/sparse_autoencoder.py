@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..devices import torch_device
 from ..errors import InputError
+from ..progress import tell
 from . import sparse_kernels as kernels
 from .basis import Array, check_count, checked_rows, plain
 from .formats import Autoencoder, read_sae_lens, write_sae_lens
@@ -227,6 +228,7 @@ class SparseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
         found = []
         for start in range(0, len(rows), BLOCK):
+            tell(start, len(rows))
             scores = torch.from_numpy((rows[start : start + BLOCK] - mean) @ encoder + bias)
             if self.threshold_ is None:
                 codes = kernels.top_of_each_row(scores, self.k_ or self.n_latents)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.optimize import linear_sum_assignment
 
+from ..progress import tell
 from .basis import Array, Basis
 from .pca import PCABasis
 from .random import random_frame
@@ -81,6 +82,7 @@ def _within_strongest(basis: Basis, rows: Array) -> tuple[Array, Array]:
 
 def _refit(rows: Array, weights: Array, k: int) -> Array:
     """Strongest principal axes [<= k, p] of weighted rows, as many as they have a rank for."""
+    tell()
     shares = (weights / weights.sum())[:, None]
     centred = rows - (shares * rows).sum(axis=0)
     size = rows.shape[1]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ..progress import tell
 from .conversation import Row
 
 # JSON allows these raw, but some readers take them for the end of a line.
@@ -15,7 +16,11 @@ BLANK = "the line is empty"
 def json_lines(values: Iterable[Any]) -> bytes:
     """One line a value, as UTF-8."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    text = "".join([encode(value) + "\n" for value in values])
+    lines: list[str] = []
+    for value in values:
+        tell()
+        lines.append(encode(value) + "\n")
+    text = "".join(lines)
     for mark in _LINE_ENDS:
         if mark in text:
             text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -38,6 +43,7 @@ def read_json_lines(content: bytes) -> list[Row]:
 
 
 def _row(number: int, line: bytes) -> Row:
+    tell()
     try:
         text = line.decode()
     except UnicodeDecodeError as error:

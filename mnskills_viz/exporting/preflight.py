@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import InputError
+from ..progress import tell
 from . import axolotl, huggingface, llama_factory, openai, trl
 from .conversation import Conversation, Finding, Row, RowRule, UnreadableRowError
 from .jsonl import BLANK, read_json_lines
@@ -169,6 +170,7 @@ def read_conversations(rows: Sequence[Row], read: Any) -> tuple[list[Numbered], 
     readable: list[Numbered] = []
     unreadable: list[Finding] = []
     for row in rows:
+        tell()
         if row.problem == BLANK:  # `datasets` passes over it
             continue
         if row.problem is not None:
@@ -187,6 +189,7 @@ def findings_of_rows(
     """What rules say of the rows as they stand."""
     for name, rule in rules.items():
         for number, conversation in conversations:
+            tell()
             if message := rule(conversation):
                 yield Finding(number, name, message)
 
@@ -199,9 +202,11 @@ def findings_of_tokens(
     if trainer.needs_template and has_turns and ruler.tokenizer.chat_template is None:
         yield Finding(None, "no-template", "the tokenizer has no chat template")
         return
-    numbers = (number for number, _ in conversations)
     measured = ruler.tokens([conversation for _, conversation in conversations])
-    for number, (conversation, tokens) in zip(numbers, measured, strict=True):
+    for done, ((number, _), (conversation, tokens)) in enumerate(
+        zip(conversations, measured, strict=True)
+    ):
+        tell(done, len(conversations))
         if isinstance(tokens, str):
             yield Finding(number, "template-error", f"the chat template refuses it: {tokens}")
             continue

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import tell
+
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 Pole = tuple[int, int]
@@ -81,7 +83,7 @@ class Basket:
         repeats: Repeats | None = None,
     ) -> None:
         self.cost = cost
-        self.left = budget
+        self.left = self._budget = budget
         self.taken: list[int] = []
         self.passed_over: list[int] = []
         self._free = free.copy()
@@ -111,6 +113,7 @@ class Basket:
 
     def take(self, row: int) -> bool:
         """Take a row if it may be taken; say whether it was."""
+        tell(self._budget - self.left, self._budget)
         if not self._fits(row):
             return False
         if self._repeats is not None and not self._repeats.admits(row):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..corpus import Example
 from ..errors import InputError
+from ..progress import tell
 from .near_duplicates import BOILERPLATE, figures, words
 
 Part = Literal["prompt", "response"]
@@ -154,6 +155,7 @@ class _HeldOut:
 
 def _key(example: Example, part: Part) -> Gram:
     """The words of a text; the text itself where it has none, nothing where it is empty."""
+    tell()
     text = example.response
     if part == "prompt":
         text = "\n\n".join(m["content"] for m in example.messages if m["role"] != "system")
@@ -216,6 +218,7 @@ def _matches(
     suspects = list(_suspects(pool, held_out, part, n, least))
     own = _own({text for _, text, _ in suspects}, held_out, n)
     for row, text, inside in suspects:
+        tell()
         match = _whole(text, held_out, inside) or _in_part(text, own, n, share)
         if match is not None:
             yield row, match
@@ -227,6 +230,7 @@ def _suspects(
     """Rows with a run of words that is in held-out data, their text, and if it is all such runs."""
     run = min(n, WHOLE)
     for start in range(0, len(pool), ROWS_AT_ONCE):
+        tell(start, len(pool))
         rows = range(start, min(start + ROWS_AT_ONCE, len(pool)))
         texts = [_key(pool[row], part) for row in rows]
         coded = [held_out.codes.get(word, 0) for text in texts for word in text]
@@ -282,6 +286,7 @@ def _own(suspects: Iterable[Gram], held_out: _HeldOut, n: int) -> _Own:
     """What is not in many held-out texts, nor in many of the pool."""
     in_pool: Counter[Gram] = Counter()
     for text in suspects:
+        tell()
         in_pool.update(held_out.by_gram.keys() & set(_grams(text, n)))
     own = {
         gram: places

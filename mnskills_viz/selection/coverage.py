@@ -16,6 +16,7 @@ the basket is full or every row was asked for.
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import tell
 from .facility_location import facility_location
 from .greedy import Covered, FloatArray, Full, IntArray, Take, greedy, in_blocks, on_one_thread
 
@@ -48,6 +49,7 @@ def whitened(z: FloatArray) -> FloatArray:
     """
     capped = np.empty_like(z)
     for j in range(z.shape[1]):
+        tell()
         column = np.ascontiguousarray(z[:, j])
         cap = np.quantile(np.abs(column), CAP).astype(z.dtype)
         capped[:, j] = np.clip(column, -cap, cap)

@@ -8,13 +8,14 @@ gains of the shortlist alone are kept up to date, after every pick.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from contextvars import copy_context
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bases.scatter import few_threads
+from ..progress import tell
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
@@ -170,9 +171,12 @@ def in_blocks(work: Callable[[slice], None], n: int, size: int | None = None) ->
         share = -(-len(blocks) // (8 * threads))
         shares = [blocks[i : i + share] for i in range(0, len(blocks), share)]
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(partial(_each, work), shares))
+            # Whoever listens hears of every thread's blocks.
+            contexts = [copy_context() for _ in shares]
+            list(pool.map(lambda context, some: context.run(_each, work, some), contexts, shares))
 
 
 def _each(work: Callable[[slice], None], blocks: list[slice]) -> None:
     for block in blocks:
+        tell()
         work(block)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..progress import tell
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -223,6 +224,7 @@ def _drawn(texts: Sequence[str]) -> list[str]:
     """Some of many texts, each once, the same in whatever order they come."""
 
     def key(text: str) -> bytes:
+        tell()
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
     return heapq.nsmallest(SAMPLE, set(texts), key=key)

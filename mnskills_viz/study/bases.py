@@ -22,6 +22,7 @@ from ..bases.sae import SAEBasis
 from ..bases.sparse_training import Progress
 from ..errors import InputError
 from ..files import write_bytes
+from ..progress import tell
 from ..selection.weakness import reference_errors
 from .kept import as_json, as_parquet, key_of, read_table
 from .rows import PROXY_EXAMPLES, StudyRows
@@ -195,6 +196,15 @@ class StudyBases(StudyRows):
         several. The dictionary is the basis's own, or else one fitted at the same layer.
         Gradients are those of the probe, if they are there already.
         """
+        options, compute = self._judgement(basis)
+        return self._result("quality", basis, compute, options)
+
+    def kept_quality(self, basis: str) -> pd.DataFrame | None:
+        """What `quality` would give without computing anything; None if it would have to."""
+        return self._kept_result("quality", basis, self._judgement(basis)[0])
+
+    def _judgement(self, basis: str) -> tuple[dict[str, Any], Callable[[], pd.DataFrame]]:
+        """By what else than its rows a basis is judged, and how to do it."""
         fitted = self.basis(basis)
         layer = (fitted.source_ or {})["layer"]
         others = (self.basis(name) for name in self.basis_names)
@@ -234,7 +244,7 @@ class StudyBases(StudyRows):
             "dictionary": with_dictionary.fingerprint if with_dictionary else None,
             "gradients": examples.hash if has_gradients else None,
         }
-        return self._result("quality", basis, compute, options)
+        return options, compute
 
 
 def projected(fitted: Basis, rows: Activations) -> NDArray[np.float32]:
@@ -248,6 +258,7 @@ def projected(fitted: Basis, rows: Activations) -> NDArray[np.float32]:
         return fitted.transform(rows.matrix_as(source))
     z = np.empty((len(rows), fitted.n_axes_), dtype=np.float32)
     for places, part in rows.stream(source["layer"]):
+        tell()
         z[places] = fitted.transform(part)
     return z
 

@@ -368,13 +368,20 @@ class StudyFolder:
         options: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Return the stored table if it was made with `options`, else compute and store it."""
-        there = self.results(kind, basis)
-        if there is not None and there.attrs.get("options") == options:
+        there = self._kept_result(kind, basis, options)
+        if there is not None:
             return there
         table = compute()
         table.attrs["options"] = options
         self._write_result(kind, basis, table)
         return table
+
+    def _kept_result(
+        self, kind: str, basis: str, options: dict[str, Any] | None
+    ) -> pd.DataFrame | None:
+        """Return the stored table if it was made with `options`."""
+        there = self.results(kind, basis)
+        return there if there is not None and there.attrs.get("options") == options else None
 
     def _write_result(self, kind: str, basis: str, table: pd.DataFrame) -> None:
         table.attrs["basis"] = self.basis(basis).fingerprint

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,10 @@ from ..axes.projection import categories_apart
 from ..corpus import Corpus, Example
 from ..errors import InputError
 from ..files import write_bytes
+from ..progress import tell
 from ..steering.vector import SteeringVector
 from .kept import as_parquet, key_of, read_table
 from .weakness import StudyWeakness
-
-Tell = Callable[[int, int], object]
 
 ARRAYS = ("roles", "counted", "contributions", "running")
 """What is kept of a `Heat`, beside its tokens."""
@@ -103,9 +102,7 @@ class StudyLooking(StudyWeakness):
         name = key_of([self.basis(basis).fingerprint, self.corpus[row].id])
         return self.path / "results" / f"heat-{basis}" / f"{name}.safetensors"
 
-    def suggest_labels(
-        self, basis: str, axis: int, model: bool = False, tell: Tell | None = None
-    ) -> pd.DataFrame:
+    def suggest_labels(self, basis: str, axis: int, model: bool = False) -> pd.DataFrame:
         """Labels that the poles of an axis might bear, with how well each tells rows apart.
 
         See `mnskills_viz.axes.naming.suggest_labels`. Kept under ``results``. They are
@@ -117,8 +114,6 @@ class StudyLooking(StudyWeakness):
         axis : int
         model : bool
             Ask the loaded model too, beside words and categories.
-        tell : callable, optional
-            Called with (done, total) after every step.
         """
         from ..axes.detection import TextJudge
         from ..axes.naming import suggest_labels
@@ -234,7 +229,8 @@ def _as_bytes(heat: Heat) -> bytes:
     from safetensors.numpy import save
 
     arrays = {name: getattr(heat, name) for name in ARRAYS}
-    found: bytes = save(arrays, metadata={"tokens": json.dumps(heat.tokens)})
+    said = {"tokens": json.dumps(heat.tokens), "is_whole": json.dumps(heat.is_whole)}
+    found: bytes = save(arrays, metadata=said)
     return found
 
 
@@ -244,6 +240,7 @@ def _read_heat(file: Path) -> Heat | None:
     try:
         with safe_open(file, framework="numpy") as held:
             arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
-            return Heat(tokens=json.loads(held.metadata()["tokens"]), **arrays)
+            said = {name: json.loads(text) for name, text in held.metadata().items()}
+            return Heat(**arrays, **said)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

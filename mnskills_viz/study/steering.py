@@ -1,4 +1,4 @@
-"""Axes of a study tried on the model: proxy, doses, steering."""
+"""Axes of a study tried on the model: proxy and steering."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from ..bases.basis import Basis
 from ..bases.pca import PCABasis
 from ..corpus import Prompt
 from ..errors import InputError
-from ..files import read_json, write_bytes, write_json
+from ..files import write_bytes
 from ..generation import generate
 from ..steering.concat import concat_vector
 from ..steering.doses import verify_best
@@ -22,15 +22,6 @@ from ..steering.proxy import (
     proxy,
     share_of_gradient,
 )
-from ..steering.response import (
-    DOSES,
-    NEUTRAL,
-    Response,
-    Trial,
-    dose_grid,
-    respond,
-    response_table,
-)
 from ..steering.vector import SteeringVector
 from .bases import StudyBases
 from .kept import as_json, as_parquet, as_text, key_of, read_table
@@ -40,7 +31,6 @@ Method = Literal["first-order", "dose", "pass@k"]
 
 DOSES_TRIED = (0.5, 2.0)
 CALIBRATION_TEXTS = 16
-RESPONSE_PROMPTS = 16
 
 
 class StudySteering(StudyBases):
@@ -230,49 +220,6 @@ class StudySteering(StudyBases):
             concat_vector(self.model, fitted, axis, dose, texts).export(file, "safetensors")
         return SteeringVector.load(file)
 
-    def dose_response(
-        self,
-        basis: str,
-        axis: int,
-        doses: Sequence[float] = DOSES,
-        prompts: Sequence[Prompt] | None = None,
-        max_new_tokens: int = 48,
-        progress: bool = True,
-    ) -> pd.DataFrame:
-        """What doses of an axis do to what the model writes; see `mnskills_viz.dose_response`.
-
-        Every dose is kept as soon as it is there, under ``results``, and not measured again.
-
-        Parameters
-        ----------
-        basis : str
-        axis : int
-        doses : sequence of float
-            Standard deviations; 0 is always added.
-        prompts : sequence of str or chat messages, optional
-            Default: those of 16 probe examples.
-        max_new_tokens : int
-        progress : bool
-        """
-        fitted = self.basis(basis)
-        SteeringVector.require_axis(fitted, axis, 0.0)
-        if prompts is None:
-            prompts = [e.prompt for e in self._gradient_examples(RESPONSE_PROMPTS, "probe")]
-        _require_prompts(prompts)
-        texts = [as_json(prompt) for prompt in prompts]
-        key = key_of([fitted.fingerprint, texts, NEUTRAL, max_new_tokens])
-        folder = self.path / "results" / f"responses-{basis}"
-        files = {dose: folder / f"{axis}-{key}-{dose}.json" for dose in dose_grid(doses)}
-        found = {dose: response for dose in files if (response := _read_response(files[dose]))}
-        missing = [dose for dose in files if dose not in found]
-        if missing:
-            trial = Trial([self._as_chat(p) for p in prompts], max_new_tokens=max_new_tokens)
-            for dose in tqdm(missing, desc="doses", unit="dose", disable=not progress):
-                vector = self.vector(basis, axis, dose)
-                found[dose] = respond(self.model, fitted, vector, trial)
-                write_json(files[dose], found[dose].as_dict())
-        return response_table(found, axis)
-
     def steer(
         self,
         prompts: Sequence[Prompt],
@@ -292,7 +239,7 @@ class StudySteering(StudyBases):
             what is there is not generated again.
         """
         SteeringVector.require_axis(self.basis(basis), axis, dose)
-        _require_prompts(prompts)
+        require_prompts(prompts)
         run = {"axis": axis, "dose": float(dose), "max_new_tokens": max_new_tokens}
         asked = pd.DataFrame(
             [run | {"key": key_of(prompt), "prompt": as_text(prompt)} for prompt in prompts]
@@ -325,15 +272,8 @@ class StudySteering(StudyBases):
         return prompt
 
 
-def _read_response(file: Path) -> Response | None:
-    """A dose that was measured; None if it was not, or its file is damaged: it is made anew."""
-    try:
-        return Response.from_dict(read_json(file)) if file.exists() else None
-    except (InputError, AttributeError, KeyError, TypeError, ValueError):
-        return None
-
-
-def _require_prompts(prompts: Sequence[Prompt]) -> None:
+def require_prompts(prompts: Sequence[Prompt]) -> None:
+    """Refuse what is no list of prompts."""
     require_list(prompts, "prompts")
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str | list):

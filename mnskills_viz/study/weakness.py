@@ -19,7 +19,7 @@ from ..selection.matrix import scale_of
 from ..selection.weakness import pole_weakness, reference_errors
 from ..steering.proxy import fitted_layer
 from .bases import projected
-from .steering import StudySteering
+from .doses import StudyDoses
 
 Side = Literal["prompt", "samples", "content"]
 Errors = Literal["logprob", "verifier"]
@@ -45,7 +45,7 @@ class Ruler:
     scale: NDArray[np.floating[Any]]
 
 
-class StudyWeakness(StudySteering):
+class StudyWeakness(StudyDoses):
     """The part of a study that knows errors."""
 
     def ruler(self, basis: str, side: Side = "prompt", progress: bool = True) -> Ruler:
@@ -197,8 +197,14 @@ class StudyWeakness(StudySteering):
             )
         return max(found, key=lambda folder: found[folder])
 
-    def axes(self, basis: str) -> pd.DataFrame:
+    def axes(self, basis: str, kept: bool = False) -> pd.DataFrame:
         """Everything known of a basis's axes, one row each.
+
+        Parameters
+        ----------
+        basis : str
+        kept : bool
+            Leave quality out, variance with it, where it would have to be computed.
 
         Returns
         -------
@@ -211,8 +217,9 @@ class StudyWeakness(StudySteering):
         proxy = self.results("proxy", basis)
         if proxy is not None:
             proxy = proxy[proxy["layer"] == fitted_layer(fitted, None)]
+        quality = self.kept_quality(basis) if kept else self.quality(basis)
         return axes_table(
-            self.quality(basis),
+            pd.DataFrame({"axis": range(fitted.n_axes_)}) if quality is None else quality,
             self.coordinates(basis),
             categories=[e.category for e in self.corpus],
             labels=self.annotations.labels(basis),

@@ -5,7 +5,10 @@ person did, as messages. Every message is answered by a change of what is shown,
 in the status line.
 """
 
-from collections.abc import Sequence
+import os
+import platform
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,12 +19,15 @@ import traitlets
 from ..axes.changes import Change, Field
 from ..errors import InputError
 from ..exporting.trainers import FORMATS
+from ..progress import Stopped
 from ..selection.strategies import STRATEGIES
 from ..study import Study
+from ..study.kept import key_of
 from ..study.selecting import Unit
 from .cards import axis_card, axis_list, example_in_full, rows_of_card
 from .explorer_rows import ExplorerRows
 from .facts import BasisFacts, Json, said_about
+from .jobs import Job
 from .map import MapChoice
 from .state import (
     FILTERS,
@@ -42,6 +48,8 @@ SCRIPTS = (
     *("steer", "select", "skill", "quiz", "neighbours", "explorer"),
 )
 STYLES = ("base", "card", "panels", "width")
+
+JUDGING = "quality is being computed; badges follow"
 
 
 def _joined(names: Sequence[str], kind: str) -> str:
@@ -79,6 +87,17 @@ def explore(study: Study, basis: str | None = None) -> "Explorer":
     return Explorer(study, replace(left, heat=False))
 
 
+def notebook_session() -> str:
+    """Name for the steps of one notebook: its undo takes back what it said before a restart too.
+
+    Jupyter tells a kernel which notebook it belongs to. Where nobody does, every explorer is a
+    session of its own.
+    """
+    notebook = os.environ.get("JPY_SESSION_NAME")
+    # The same path on another machine is another notebook.
+    return key_of([platform.node(), notebook])[:12] if notebook else uuid.uuid4().hex[:12]
+
+
 class Explorer(ExplorerRows):
     """The widget that `explore` gives; for what it shows of rows see `ExplorerRows`.
 
@@ -100,9 +119,18 @@ class Explorer(ExplorerRows):
 
     def __init__(self, study: Study, state: ExplorerState) -> None:
         super().__init__(study, state)
+        self._session = notebook_session()
+        self._judging = Job(self._judged_so_far)
+        self._unheated: set[tuple[str, int]] = set()
+        self._heating.on_left_out(self._say_left_out)
         self._show()
         self._browse(self._state.found, say=False)
         self.on_msg(self._receive)
+
+    def close(self) -> None:
+        """End the widget, and what runs for it."""
+        self._judging.stop()
+        super().close()
 
     def __repr__(self) -> str:
         return f"Explorer({str(self._study.path)!r}, {self._state.basis!r})"
@@ -123,6 +151,7 @@ class Explorer(ExplorerRows):
         """Bring list, card and controls up to date with state, facts and labels."""
         facts, state, study = self._facts, self._state, self._study
         said = said_about(study, state.basis)
+        first = int(study.probe_rows[0]) if len(study.probe_rows) else 0
         with self.hold_sync():
             self.setting = {
                 "basis": state.basis,
@@ -134,8 +163,10 @@ class Explorer(ExplorerRows):
                 "query": state.query,
                 "heat": state.heat,
                 "n_axes": facts.n_axes,
+                "judging": self._judging.is_running,
                 "steerable": facts.layer is not None,
-                "prompt": self._first_prompt(),
+                "prompt": study.corpus[first].prompt_text,
+                "prompt_row": first,
                 "strategies": list(STRATEGIES),
                 "units": list(get_args(Unit)),
                 "formats": list(FORMATS),
@@ -156,16 +187,63 @@ class Explorer(ExplorerRows):
         self._label(basis, axis, field, value)
         self._show()
 
-    def _first_prompt(self) -> str:
-        rows = self._study.probe_rows
-        return self._study.corpus[int(rows[0]) if len(rows) else 0].prompt_text
+    def _say_left_out(self, basis: str, rows: dict[int, str]) -> None:
+        """Say which rows have no heat, and why: in their place, and once in the status line."""
+        if basis != self._state.basis:
+            return
+        left_out = {str(row): why for row, why in rows.items()}
+        axis = self._state.axis
+        self.send({"type": "heat", "basis": basis, "axis": axis, "rows": {}, "left_out": left_out})
+        new = [row for row in rows if (basis, row) not in self._unheated]
+        self._unheated.update((basis, row) for row in new)
+        if new:
+            others = f" (and {len(new) - 1} more rows have none)" if len(new) > 1 else ""
+            self._say(f"row {new[0]} has no heat: {rows[new[0]]}{others}", "error")
+
+    # ------------------------------------------------------------------------------- quality
+
+    def _judge(self) -> None:
+        """Compute quality that was never kept, beside what a person does."""
+        facts = self._facts
+        if facts.is_judged or self._judging.is_running:
+            return
+        self._judging.start(lambda: self._judged(facts))
+        self.setting = self.setting | {"judging": True}
+        self._say(JUDGING, "busy")
+
+    def _judged(self, facts: BasisFacts) -> Callable[[], None]:
+        try:
+            facts.judge()
+        except Stopped:
+            return lambda: None
+        except Exception as error:
+            complaint = error
+            return lambda: self._show_judged(complaint)
+        return self._show_judged
+
+    def _show_judged(self, complaint: Exception | None = None) -> None:
+        with self._lock:
+            self._show()
+            if complaint is not None:
+                self._complain(complaint)
+                return
+            if self.status.get("text", "").startswith(JUDGING):
+                self._say("quality is computed, and kept")
+            self._judge()  # of another basis, if that is looked at by now
+
+    def _judged_so_far(self, done: int, total: int, left: float | None) -> None:
+        with self._lock:
+            if self.status.get("text", "").startswith(JUDGING):
+                progress = {"done": done, "total": total, "left": left}
+                self.status = self.status | {"progress": progress}
 
     # ------------------------------------------------------------------------------ messages
 
     def _receive(self, _: Any, message: Json, buffers: Any) -> None:
         """Do what a message asks for; whatever goes wrong is said in the status line."""
         try:
-            self._answer(message)
+            with self._lock:
+                self._answer(message)
         except BaseException as error:
             if message.get("type") == "label":
                 self.send({"type": "failed", "seq": message.get("seq")})
@@ -177,6 +255,7 @@ class Explorer(ExplorerRows):
         match message:
             case {"type": "ready"}:
                 self._send_figure()
+                self._judge()
             case {"type": "basis", "basis": str(basis)}:
                 self._choose_basis(basis)
             case {"type": "refresh"}:
@@ -196,11 +275,16 @@ class Explorer(ExplorerRows):
 
     def _require_fit(self) -> None:
         """Refuse to act on an axis that is another one by now."""
+        if what := self._what_became_of_it():
+            raise InputError(f"{self._state.basis} {what}; press ↻ to read the study again")
+
+    def _what_became_of_it(self) -> str:
+        """What happened to the basis since it was read, in words; empty if nothing did."""
         basis = self._state.basis
-        there = basis in self._study.basis_names
-        if not there or self._study.basis(basis).fingerprint != self._facts.fingerprint:
-            what = "was fitted anew" if there else "is no longer there"
-            raise InputError(f"{basis} {what}; press ↻ to read the study again")
+        if basis not in self._study.basis_names:
+            return "is no longer there"
+        is_it = self._study.basis(basis).fingerprint == self._facts.fingerprint
+        return "" if is_it else "was fitted anew"
 
     def _answer_look(self, message: Json) -> None:
         match message:
@@ -294,6 +378,7 @@ class Explorer(ExplorerRows):
         self._show_kept_doses()
         if had_map:
             self._draw_map(now.map)
+        self._judge()
 
     def _step(self, change: Change | None, verb: str) -> None:
         """Go to where an undo or redo changed something, so that it is seen."""
@@ -308,7 +393,7 @@ class Explorer(ExplorerRows):
             said = f"{verb} the {where} of {change.basis}, a basis that is no longer here"
             self._say(said, python=python)
             return
-        if change.basis != self._state.basis:
+        if change.basis != self._state.basis or self._what_became_of_it():
             self._choose_basis(change.basis, change.axis)
         self._look(python, axis=min(change.axis, self._facts.n_axes - 1))
         self._show()

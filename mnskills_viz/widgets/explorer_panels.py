@@ -10,10 +10,11 @@ import traitlets
 
 from ..axes.changes import Field
 from ..errors import InputError
+from ..progress import Stopped
 from ..study import Study
 from . import panels
 from .facts import Json
-from .jobs import Job, Stopped, Tell
+from .jobs import Job
 from .state import ExplorerState
 from .suggesting import suggested
 
@@ -55,7 +56,7 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
     def __init__(self, study: Study, state: ExplorerState) -> None:
         super().__init__()
         self._study, self._state = study, state
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is shown is changed by one thread at a time
         self._asked: dict[tuple[str, int], list[int]] = {}
         self._quiz: panels.Quiz | None = None
         self._busy_with = ""
@@ -96,9 +97,7 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
                 self._run(
                     "steering",
                     panels.run_asked(basis, axis, float(dose), prompt, row),
-                    lambda tell: panels.steered(
-                        study, basis, axis, float(dose), prompt, tell, row=row
-                    ),
+                    lambda: panels.steered(study, basis, axis, float(dose), prompt, row=row),
                     f"steered along axis {axis} with {dose:+g} σ",
                 )
             case {"type": "doses"}:
@@ -107,14 +106,14 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
                 self._run(
                     "doses",
                     asked,
-                    lambda tell: panels.dose_curve(study, basis, axis, tell),
+                    lambda: panels.dose_curve(study, basis, axis),
                     f"measured doses of axis {axis}",
                 )
             case {"type": "suggest"}:
                 self._run(
                     "suggestions",
                     {"basis": basis, "axis": axis, "positive": [], "negative": []},
-                    lambda tell: suggested(study, basis, axis, tell),
+                    lambda: suggested(study, basis, axis),
                     "these might fit; a click takes one over",
                 )
             case {"type": "select", "strategy": str(strategy), "budget": int(budget),
@@ -122,28 +121,28 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
                 self._run(
                     "selection",
                     self.selection | {"strategy": strategy, "budget": budget, "unit": unit},
-                    lambda tell: panels.selected(study, basis, strategy, budget, unit, name, tell),
+                    lambda: panels.selected(study, basis, strategy, budget, unit, name),
                     f"selected by {strategy}",
                 )
             case {"type": "export", "selection": str(selection), "format": str(form)}:
                 self._run(
                     "selection",
                     self.selection,
-                    lambda _: panels.exported(study, selection, form),
+                    lambda: panels.exported(study, selection, form),
                     f"exported {selection} for {form}",
                 )
             case {"type": "skill", "kind": str(kind), "value": str() | int() as value}:
                 self._run(
                     "skill",
                     {"kind": kind, "value": value},
-                    lambda tell: panels.skill(study, basis, kind, value, tell),
+                    lambda: panels.skill(study, basis, kind, value),
                     "took the skill apart",
                 )
             case {"type": "neighbours"}:
                 self._run(
                     "neighbours",
                     {"basis": basis, "axis": axis, "axes": [], "latents": []},
-                    lambda _: panels.neighbours(study, basis, axis),
+                    lambda: panels.neighbours(study, basis, axis),
                     f"looked for what is like axis {axis}",
                 )
             case {"type": "quiz"}:
@@ -177,13 +176,13 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
         nothing = panels.doses_asked(basis, axis) | {"busy": False}
         self.doses = panels.kept_dose_curve(self._study, basis, axis) or nothing
 
-    def _run(self, panel: str, asked: Json, work: Callable[[Tell], Json], said: str) -> None:
+    def _run(self, panel: str, asked: Json, work: Callable[[], Json], said: str) -> None:
         """Fill a panel by work in a thread: labels are saved and axes change meanwhile."""
         before = getattr(self, panel)
 
-        def run(tell: Tell) -> Callable[[], None]:
+        def run() -> Callable[[], None]:
             try:
-                shown = work(tell)
+                shown = work()
             except Stopped:
                 return lambda: self._finish(panel, before, lambda: self._say(STOPPED))
             except Exception as error:
@@ -201,12 +200,13 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _finish(self, panel: str, shown: Json, say: Callable[[], None]) -> None:
         """Show what came of a run."""
-        say()
-        setattr(self, panel, shown | {"busy": False, "progress": None})
-        if panel == "doses":  # whichever axis is looked at by now
-            self._show_kept_doses()
-        if panel == "selection":
-            self.setting = self.setting | {"selections": self._study.selection_names}
+        with self._lock:
+            say()
+            setattr(self, panel, shown | {"busy": False, "progress": None})
+            if panel == "doses":  # whichever axis is looked at by now
+                self._show_kept_doses()
+            if panel == "selection":
+                self.setting = self.setting | {"selections": self._study.selection_names}
 
     def _progressed(self, done: int, total: int, left: float | None) -> None:
         progress = {"done": done, "total": total, "left": left}

@@ -44,6 +44,8 @@ class BasisFacts:
     ----------
     rows : list of dict
         `Study.axes`, one an axis.
+    is_judged : bool
+        Whether quality is in them; what was never computed is left to `judge`.
     weakness : DataFrame or None
         `Study.weakness`, indexed by axis and pole; None where the probe has no responses.
     z : ndarray, [n_rows, n_axes]
@@ -57,14 +59,24 @@ class BasisFacts:
         self.study, self.name = study, name
         self.fingerprint = fitted.fingerprint
         self.layer = (fitted.source_ or {}).get("layer")
-        table = study.axes(name)
-        self.rows = cast(list[Json], table.to_dict("records"))
-        has_weakness = "weakness_positive" in table
+        self._read_axes()
+        has_weakness = "weakness_positive" in self.rows[0]
         self.weakness = study.weakness(name).set_index(["axis", "pole"]) if has_weakness else None
         self.z: NDArray[np.floating] = np.asfortranarray(study.z(name))
         self.categories = CategoryCounts.of([example.category for example in study.corpus])
         self._ends: dict[int, Poles] = {}
         self._standing_out: dict[tuple[int, int], dict[str, float]] = {}
+
+    def _read_axes(self) -> None:
+        table = self.study.axes(self.name, kept=True)
+        self.rows = cast(list[Json], table.to_dict("records"))
+        self.is_judged = "variance" in table
+
+    def judge(self) -> None:
+        """Have the quality of the axes computed and kept, which takes long."""
+        self.study.quality(self.name)
+        if self.study.basis(self.name).fingerprint == self.fingerprint:
+            self._read_axes()
 
     @property
     def n_axes(self) -> int:

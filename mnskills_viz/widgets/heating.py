@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from ..axes.heat import Heat
+from ..errors import InputError
 from ..study import Study
 from .facts import Json
 from .heat_strip import heat_text
@@ -13,6 +14,8 @@ AT_ONCE = 8
 
 KEPT = 256_000_000
 """Bytes of heat that stay in memory, of all axes at once."""
+
+LeftOut = Callable[[str, dict[int, str]], None]
 
 
 class Heating:
@@ -24,7 +27,7 @@ class Heating:
     arrived : callable
         Gets the basis and ``row -> Heat``.
     failed : callable
-        Gets an error.
+        Gets an error: no row can be had.
     """
 
     def __init__(
@@ -36,18 +39,28 @@ class Heating:
         self._study, self._arrived, self._failed = study, arrived, failed
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], Heat] = {}
+        self._left_out: dict[tuple[str, int], str] = {}
+        self._say_left_out: LeftOut = lambda basis, rows: None
         self._bytes = 0
         self._basis = ""
         self._missing: list[int] = []
         self._is_running = False
+
+    def on_left_out(self, say: LeftOut) -> None:
+        """Have `say` called with the basis and ``row -> why`` of rows that have no heat."""
+        self._say_left_out = say
 
     def want(self, basis: str, rows: list[int]) -> None:
         """Ask for rows; those that are known arrive at once."""
         known = {row: heat for row in rows if (heat := self._of(basis, row)) is not None}
         if known:
             self._arrived(basis, known)
+        left_out = {row: why for row in rows if (why := self._why_not(basis, row))}
+        if left_out:
+            self._say_left_out(basis, left_out)
         with self._lock:
-            self._basis, self._missing = basis, [row for row in rows if row not in known]
+            missing = [row for row in rows if row not in known and row not in left_out]
+            self._basis, self._missing = basis, missing
             if not self._missing or self._is_running:
                 return
             self._is_running = True
@@ -63,6 +76,9 @@ class Heating:
             self._keep(key, heat)
         return self._known[key]
 
+    def _why_not(self, basis: str, row: int) -> str | None:
+        return self._left_out.get((self._study.basis(basis).fingerprint, row))
+
     def _keep(self, key: tuple[str, int], heat: Heat) -> None:
         self._known[key] = heat
         self._bytes += _size(heat)
@@ -77,7 +93,12 @@ class Heating:
                     self._is_running = False
                     return
             try:
-                self._arrived(basis, dict(zip(rows, self._study.heat(basis, rows), strict=True)))
+                found, left_out = self._computed(basis, rows)
+                self._arrived(basis, found)
+                if left_out:
+                    fingerprint = self._study.basis(basis).fingerprint
+                    self._left_out |= {(fingerprint, row): why for row, why in left_out.items()}
+                    self._say_left_out(basis, left_out)
             except Exception as error:
                 with self._lock:
                     self._missing, self._is_running = [], False
@@ -86,6 +107,23 @@ class Heating:
             with self._lock:
                 if self._basis == basis:
                     self._missing = [row for row in self._missing if row not in rows]
+
+    def _computed(self, basis: str, rows: list[int]) -> tuple[dict[int, Heat], dict[int, str]]:
+        """Heat of the rows that the model can read, and why it cannot read the others."""
+        try:
+            return dict(zip(rows, self._study.heat(basis, rows), strict=True)), {}
+        except InputError as error:
+            if len(rows) == 1:
+                return {}, {rows[0]: str(error)}
+        found: dict[int, Heat] = {}
+        left_out: dict[int, str] = {}
+        for row in rows:
+            heat, why = self._computed(basis, [row])
+            found |= heat
+            left_out |= why
+        if not found:  # it is not about the rows
+            raise InputError(left_out[rows[0]])
+        return found, left_out
 
 
 def _size(heat: Heat) -> int:
@@ -99,7 +137,7 @@ def heat_of_axis(heat: Heat, axis: int, scale: float) -> Json:
     -------
     dict
         ``prompt`` and ``response``: ``tokens values``; ``rest``: what the template's tokens add;
-        ``sum``: all together.
+        ``sum``: all together; ``cut``: whether the model read no further than these tokens go.
     """
     text = heat_text(heat, axis, scale)
     shown: Json = {
@@ -110,4 +148,4 @@ def heat_of_axis(heat: Heat, axis: int, scale: float) -> Json:
         for name, pieces in (("prompt", text.prompt), ("response", text.response))
     }
     total = text.template + sum(value for _, value in [*text.prompt, *text.response])
-    return shown | {"rest": text.template, "sum": total}
+    return shown | {"rest": text.template, "sum": total, "cut": not heat.is_whole}

@@ -5,16 +5,10 @@ import time
 from collections.abc import Callable
 
 from ..errors import InputError
-
-Tell = Callable[[int, int], None]
-"""Takes how much is done, of how much (0: not known); raises `Stopped` when no more is wanted."""
+from ..progress import Stopped, Tell, listening
 
 OFTEN = 0.25
 """Seconds between two reports of progress."""
-
-
-class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
-    """The work was stopped; what it had kept stays."""
 
 
 class Job:
@@ -23,7 +17,8 @@ class Job:
     Parameters
     ----------
     progressed : callable
-        Gets how much is done, of how much, and seconds left or None; at most every quarter second.
+        Gets how much is done, of how much (0: not known), and seconds left or None; at most every
+        quarter second.
     """
 
     def __init__(self, progressed: Callable[[int, int, float | None], None]) -> None:
@@ -37,14 +32,15 @@ class Job:
         """Whether work is under way."""
         return self._busy.is_set()
 
-    def start(self, work: Callable[[Tell], Callable[[], None]]) -> None:
+    def start(self, work: Callable[[], Callable[[], None]]) -> None:
         """Begin.
 
         Parameters
         ----------
         work : callable
-            Handles its own errors, `Stopped` among them, and returns what is to be said of it:
-            that is called when other work can begin.
+            Whatever in it tells of its progress is heard, and ends with `Stopped` when no more is
+            wanted. It handles its own errors, `Stopped` among them, and returns what is to be said
+            of it: that is called when other work can begin.
 
         Raises
         ------
@@ -58,9 +54,10 @@ class Job:
         self._thread = threading.Thread(target=self._work, args=(work,), daemon=True)
         self._thread.start()
 
-    def _work(self, work: Callable[[Tell], Callable[[], None]]) -> None:
+    def _work(self, work: Callable[[], Callable[[], None]]) -> None:
         try:
-            done = work(self._teller())
+            with listening(self._listener()):
+                done = work()
         finally:
             self._busy.clear()
         done()
@@ -74,15 +71,20 @@ class Job:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def _teller(self) -> Tell:
+    def _listener(self) -> Tell:
         began = time.monotonic()
         last = 0.0
+        part = 0
 
-        def tell(done: int, total: int) -> None:
-            nonlocal last
+        def hear(done: int, total: int) -> None:
+            nonlocal began, last, part
             if self._stop.is_set():
                 raise Stopped
+            if not done and not total:
+                return
             now = time.monotonic()
+            if total != part:  # another part of the work: seconds left are of it alone
+                began, part = now, total
             is_whole = done == total > 0
             if now - last < OFTEN and not is_whole:
                 return
@@ -90,4 +92,4 @@ class Job:
             left = (now - began) * (total - done) / done if done and total else None
             self._progressed(done, total, left)
 
-        return tell
+        return hear

@@ -7,13 +7,12 @@ import pandas as pd
 from ..axes.examples import POLES
 from ..study import Study
 from .facts import Json
-from .jobs import Tell
 
 OFFERED = 3
 """Suggestions a pole."""
 
 
-def suggested(study: Study, basis: str, axis: int, tell: Tell) -> Json:
+def suggested(study: Study, basis: str, axis: int) -> Json:
     """Suggestions for both poles, best first; nothing is labelled by them.
 
     The model is asked too where it is loaded already.
@@ -24,7 +23,7 @@ def suggested(study: Study, basis: str, axis: int, tell: Tell) -> Json:
         ``basis axis python``, and for both poles a list of ``label source auc low high``.
     """
     asks_model = "model" in vars(study)
-    table = study.suggest_labels(basis, axis, asks_model, tell)
+    table = study.suggest_labels(basis, axis, asks_model)
     more = ", model=True" if asks_model else ""
     return {
         "basis": basis,

@@ -31,6 +31,7 @@ def study(tiny_study: mn.Study, tmp_path: Path) -> mn.Study:
 
 @pytest.fixture(scope="module")
 def facts(tiny_study: mn.Study) -> BasisFacts:
+    tiny_study.quality(BASIS)
     return BasisFacts(tiny_study, BASIS)
 
 
@@ -188,6 +189,7 @@ def test_the_histogram_counts_every_row_once_and_keeps_zero_in_the_middle():
     counts = {c["name"]: sum(c["counts"]) for c in found["categories"]}
     assert counts == {"b": 3, "a": 2}
     assert [c["name"] for c in found["categories"]] == ["b", "a"]
+    assert len({c["colour"] for c in found["categories"]}) == 2
 
 
 def test_the_histogram_agrees_with_numpys():

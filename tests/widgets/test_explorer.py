@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.progress import tell
 from mnskills_viz.widgets.explorer import Explorer
 
 BASIS = "pca-1"
@@ -15,7 +16,9 @@ POLES = ("positive", "negative")
 
 @pytest.fixture
 def study(tiny_study: mn.Study, tmp_path: Path) -> mn.Study:
-    """A copy that may be labelled."""
+    """A copy that may be labelled; the quality of its axes is kept."""
+    for basis in tiny_study.basis_names:
+        tiny_study.quality(basis)
     shutil.copytree(tiny_study.path, tmp_path / "study")
     return mn.Study.open(tmp_path / "study")
 
@@ -223,7 +226,7 @@ def test_a_failing_run_ends_and_says_why(explorer, browser, monkeypatch):
 def test_a_run_ends_when_it_is_stopped_and_another_can_begin(explorer, browser, monkeypatch):
     begun, stopped = threading.Event(), threading.Event()
 
-    def endless(study, basis, axis, dose, prompt, tell, row):
+    def endless(study, basis, axis, dose, prompt, row):
         begun.set()
         try:
             while True:
@@ -337,6 +340,30 @@ def test_a_bad_budget_is_an_error_in_the_status_line(explorer, browser):
     run(explorer, "select", strategy="random", budget=0, unit="rows", name="")
     assert explorer.status["level"] == "error"
     assert explorer.selection.get("busy") is False
+
+
+def test_a_selection_is_stopped_while_labels_are_saved(explorer, browser, study, monkeypatch):
+    before = explorer.selection
+    there = study.selection_names
+    choose, go_on = explorer._study.select, threading.Event()
+
+    def select(*asked, **options):
+        assert go_on.wait(10)
+        return choose(*asked, **options)
+
+    monkeypatch.setattr(explorer._study, "select", select)
+    browser.send("select", strategy="facility_location", budget=9, unit="rows", name="half")
+    assert explorer.selection["busy"]
+    seq = browser.label(1, "positive", "said meanwhile")
+    assert {"type": "saved", "seq": seq} in browser.answers
+    browser.send("stop")
+    go_on.set()
+    explorer._job.join(30)
+    assert explorer.status["text"].startswith("stopped")
+    assert explorer.selection == before | {"busy": False, "progress": None}
+    assert study.selection_names == there
+    assert not [*study.path.glob("selections/.*")]
+    assert study.annotations.get(BASIS, 1, "positive") == "said meanwhile"
 
 
 def test_the_score_of_a_quiz_is_kept_with_the_label(explorer, browser, study):
@@ -465,6 +492,55 @@ def test_heat_that_cannot_be_had_is_off_and_says_why(explorer, browser, monkeypa
     assert wait_for_heat(browser, {explorer.card["positive"]["examples"][0]["row"]})
 
 
+def test_a_row_that_cannot_be_read_is_left_out_and_the_others_are_heated(
+    explorer, browser, study, monkeypatch
+):
+    shown = [e["row"] for pole in POLES for e in explorer.card[pole]["examples"]]
+    heat, long = explorer._study.heat, shown[2]
+
+    def refuses_one(basis, rows, **options):
+        if long in rows:
+            raise mn.InputError("1 of 1 rows are longer than max_length 9")
+        return heat(basis, rows, **options)
+
+    monkeypatch.setattr(explorer._study, "heat", refuses_one)
+    browser.send("heat", on=True)
+    assert {*wait_for_heat(browser, {*shown} - {long})} == {*shown} - {long}
+    for _ in range(200):
+        if explorer.status["level"] == "error":
+            break
+        time.sleep(0.05)
+    assert (
+        explorer.status["text"]
+        == f"row {long} has no heat: 1 of 1 rows are longer than max_length 9"
+    )
+    assert explorer.setting["heat"]
+    browser.answers.clear()
+    browser.send("axis", axis=0)
+    said = [answer["left_out"] for answer in browser.answers if "left_out" in answer]
+    assert [*said[0]] == [str(long)]
+    assert explorer.status["level"] == "info"  # it was said
+
+
+def test_heat_says_where_a_text_was_cut(tiny_folder, demo_rows, tmp_path, monkeypatch):
+    study = mn.Study.create(tmp_path / "cut", model=str(tiny_folder), corpus=demo_rows)
+    with pytest.warns(UserWarning, match="were cut to 40 tokens"):
+        study.collect(layers=[1], max_length=40, truncate=True, progress=False)
+    study.fit("pca", layer=1, n_axes=2)
+    explorer = mn.explore(study)
+    browser = Browser(explorer, monkeypatch)
+    browser.send("heat", on=True)
+    shown = {e["row"] for pole in POLES for e in explorer.card[pole]["examples"]}
+    for row, heat in wait_for_heat(browser, shown).items():
+        example = study.corpus[row]
+        read = "".join(heat["response"]["tokens"])
+        assert heat["cut"] == (len(read.strip()) < len(example.response.strip()))
+        if heat["cut"]:
+            assert example.response.startswith(read.strip())
+        assert study.kept_heat(explorer.setting["basis"], row).is_whole != heat["cut"]
+    assert {heat["cut"] for heat in wait_for_heat(browser, shown).values()} == {True, False}
+
+
 def test_two_explorers_on_one_study_keep_both_labels(explorer, browser, study, monkeypatch):
     other = mn.explore(mn.Study.open(study.path), BASIS)
     Browser(other, monkeypatch).label(1, "positive", "theirs")
@@ -478,6 +554,97 @@ def test_refresh_finds_a_basis_that_was_fitted_meanwhile(explorer, browser, stud
     study.fit("pca", layer=2, n_axes=4)
     browser.send("refresh")
     assert "pca-2" in explorer.setting["bases"]
+
+
+def forget_quality(study: mn.Study) -> None:
+    for file in study.path.glob("results/quality-*"):
+        file.unlink()
+
+
+def test_quality_that_was_never_computed_does_not_keep_one_waiting(study):
+    forget_quality(study)
+    explorer = mn.explore(study, BASIS)
+    assert study.kept_quality(BASIS) is None
+    assert [entry["stability"] for entry in explorer.axes] == [None] * 8
+    shown = {badge["text"] for entry in explorer.axes for badge in entry["badges"]}
+    assert shown <= {"beats chance", "within chance"}  # utility was measured
+    assert explorer.card["variance"] is None
+    explorer._ipython_display_()
+
+
+def test_badges_follow_when_quality_is_computed(study, tiny_study):
+    forget_quality(study)
+    explorer = mn.explore(study, BASIS)
+    explorer._handle_custom_msg({"type": "ready"}, [])
+    assert explorer.setting["judging"]
+    assert explorer.status["text"].startswith("quality is being computed")
+    explorer._handle_custom_msg({"type": "axis", "axis": 3}, [])
+    explorer._judging.join(60)
+    assert not explorer.setting["judging"]
+    judged = mn.explore(tiny_study, BASIS)
+    assert explorer.axes == judged.axes
+    assert any(entry["badges"] for entry in explorer.axes)
+    assert explorer.card["axis"] == 3
+    assert explorer.card["variance"] == tiny_study.quality(BASIS)["variance"][3]
+
+
+def test_quality_of_the_basis_that_is_looked_at_follows_too(study):
+    forget_quality(study)
+    explorer = mn.explore(study, BASIS)
+    explorer._handle_custom_msg({"type": "ready"}, [])
+    explorer._handle_custom_msg({"type": "basis", "basis": other_basis(study)}, [])
+    while explorer.setting["judging"]:
+        explorer._judging.join(60)
+        time.sleep(0.01)
+    assert explorer.card["basis"] == other_basis(study)
+    assert explorer.card["variance"] is not None
+
+
+def test_quality_that_cannot_be_computed_says_why_once(study, monkeypatch):
+    def broken(_):
+        raise mn.InputError("rows are all equal")
+
+    forget_quality(study)
+    monkeypatch.setattr(study, "quality", broken)
+    explorer = mn.explore(study, BASIS)
+    explorer._handle_custom_msg({"type": "ready"}, [])
+    explorer._judging.join(60)
+    assert explorer.status["text"] == "rows are all equal"
+    assert not explorer.setting["judging"]
+
+
+def test_the_first_prompt_says_which_row_it_is(explorer, study):
+    row = explorer.setting["prompt_row"]
+    assert study.corpus[row].meta["split"] == "probe"
+    assert study.corpus[row].prompt_text == explorer.setting["prompt"]
+
+
+def test_undo_after_a_restart_takes_back_what_the_same_notebook_said(study, monkeypatch):
+    def opened(notebook: str) -> tuple[Explorer, Browser]:
+        monkeypatch.setenv("JPY_SESSION_NAME", f"/home/somebody/{notebook}.ipynb")
+        explorer = mn.explore(mn.Study.open(study.path), BASIS)
+        return explorer, Browser(explorer, monkeypatch)
+
+    opened("mine")[1].label(1, "positive", "of mine")
+    opened("theirs")[1].label(2, "positive", "of theirs, later")
+    explorer, again = opened("mine")
+    again.send("undo")
+    assert study.annotations.labels(BASIS) == {(2, 1): "of theirs, later"}
+    assert explorer.card["axis"] == 1
+    again.send("undo")
+    assert explorer.status["text"] == "nothing to undo"
+    again.send("redo")
+    assert study.annotations.get(BASIS, 1, "positive") == "of mine"
+
+
+def test_undo_shows_a_basis_as_it_is_by_now(explorer, browser, study):
+    browser.label(1, "positive", "of the fit that was seen")
+    study.fit("pca", layer=1, n_axes=3, name=BASIS)
+    study.annotations.set(BASIS, 2, "positive", "of the new fit", session=explorer._session)
+    browser.send("undo")
+    assert explorer.card["n_axes"] == 3
+    assert (explorer.card["axis"], explorer.card["positive"]["label"]) == (2, "")
+    assert len(explorer.axes) == 3
 
 
 def test_a_cell_shows_the_widget_and_a_static_twin(explorer, capsys, monkeypatch):

@@ -1,10 +1,9 @@
 """What the panels of the explorer show, as JSON: functions of a study and of what was chosen.
 
-No widget in here. What takes long is given a `Tell`: it is told how far a run is, and what it
-raises ends the run.
+No widget in here. What takes long tells how far it is (see `mnskills_viz.progress`), and can be
+stopped by who listens.
 """
 
-from ..jobs import Tell
 from .nearby import neighbours
 from .quiz import Quiz, answered, quiz_of, quiz_shown
 from .selecting import exported, selected, selection_shown
@@ -14,7 +13,6 @@ from .steering import dose_curve, doses_asked, kept_dose_curve, run_asked, steer
 __all__ = [
     "KINDS",
     "Quiz",
-    "Tell",
     "answered",
     "dose_curve",
     "doses_asked",

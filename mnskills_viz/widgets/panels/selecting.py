@@ -9,11 +9,11 @@ import pandas as pd
 
 from ...errors import InputError
 from ...exporting.preflight import preflight
+from ...progress import tell
 from ...selection import pole_name
 from ...selection.difference import by_quantile, composition
 from ...selection.recipe import Selection
 from ...study import Study
-from ..jobs import Tell
 from ..markup import Markup, joined, shortened, tag
 from ..selection_figures import composition_figure
 from .naming import Json
@@ -33,9 +33,7 @@ OTHERS = "(other poles)"
 # ------------------------------------------------------------------------------------- select
 
 
-def selected(
-    study: Study, basis: str, strategy: str, budget: int, unit: str, name: str, tell: Tell
-) -> Json:
+def selected(study: Study, basis: str, strategy: str, budget: int, unit: str, name: str) -> Json:
     """Choose examples and keep them under `name`; see `Study.select`.
 
     Parameters
@@ -48,8 +46,6 @@ def selected(
     unit : {"rows", "tokens"}
     name : str
         Empty: that of the strategy.
-    tell : Tell
-        Told of every pass of the model, where the strategy needs one.
 
     Returns
     -------
@@ -58,13 +54,13 @@ def selected(
     """
     if budget < 1:
         raise InputError(f"the budget must be at least 1, not {budget}")
-    with _stoppable(study, basis, strategy, tell):
+    with _passes(study, basis, strategy):
         study.select(strategy, budget, basis, name or None, unit=unit)  # type: ignore[arg-type]
     return selection_shown(study, name or strategy)
 
 
 @contextmanager
-def _stoppable(study: Study, basis: str, strategy: str, tell: Tell) -> Iterator[None]:
+def _passes(study: Study, basis: str, strategy: str) -> Iterator[None]:
     """A context in which passes of the model are told of, if there will be any."""
     layer = (study.basis(basis).source_ or {}).get("layer")
     reads = strategy == "weakness" and layer is not None and not study.has_prompt_rows(layer)

@@ -10,8 +10,8 @@ import pandas as pd
 from ...axes.heat import Heat
 from ...axes.paths import skill_of_rows
 from ...errors import InputError
+from ...progress import tell
 from ...study import Study
-from ..jobs import Tell
 from ..skill_figures import Line, running_figure, skill_figure
 from .naming import Json, PoleNames, finite
 from .telling import each_pass
@@ -23,7 +23,7 @@ LINES = 4
 """Axes whose running coordinate is drawn."""
 
 
-def skill(study: Study, basis: str, kind: str, value: str | int, tell: Tell) -> Json:
+def skill(study: Study, basis: str, kind: str, value: str | int) -> Json:
     """A human skill taken apart into a model's own axes.
 
     Parameters
@@ -35,8 +35,6 @@ def skill(study: Study, basis: str, kind: str, value: str | int, tell: Tell) -> 
         model reads as one text; or one row of the corpus.
     value : str or int
         The category, the text, or the number of the row.
-    tell : Tell
-        Told of every pass of the model.
 
     Returns
     -------
@@ -55,10 +53,10 @@ def skill(study: Study, basis: str, kind: str, value: str | int, tell: Tell) -> 
     if kind == "category":
         table = study.skill(basis, category=str(value))
     elif kind == "row":
-        tokens = _read_row(study, basis, value, tell)
+        tokens = _read_row(study, basis, value)
         table = study.skill(basis, row=int(value))
     elif kind == "text":
-        with _told(study, tell):
+        with _told(study):
             tokens, z = study.read_text(basis, str(value))
         table = skill_of_rows(z[None], [0])
     else:
@@ -79,18 +77,18 @@ def skill(study: Study, basis: str, kind: str, value: str | int, tell: Tell) -> 
     }
 
 
-def _read_row(study: Study, basis: str, row: str | int, tell: Tell) -> Heat:
+def _read_row(study: Study, basis: str, row: str | int) -> Heat:
     if isinstance(row, str):
         raise InputError(f"a row is a number, not {row!r}")
     kept = study.kept_heat(basis, row)
     if kept is not None:
         return kept
-    with _told(study, tell):
+    with _told(study):
         return study.heat(basis, [row])[0]
 
 
 @contextmanager
-def _told(study: Study, tell: Tell) -> Iterator[None]:
+def _told(study: Study) -> Iterator[None]:
     """A context in which the one pass over a text is told of."""
     passes = 0
 

@@ -1,21 +1,16 @@
 """The steer panel: a text with and without a push, and what doses do."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
 from ...corpus import Prompt
-from ...corpus.splits import hash_of_id
 from ...errors import InputError
-from ...files import read_json
-from ...steering.response import DOSES, NEUTRAL, Response, dose_grid, response_table
+from ...steering.response import DOSES, dose_grid
 from ...steering.safe_band import safe_band
 from ...study import Study
-from ...study.kept import as_json, key_of
-from ...study.steering import RESPONSE_PROMPTS
+from ...study.kept import key_of
 from ..dose_figures import dose_figure
-from ..jobs import Tell
 from ..side_by_side import LONGEST, Piece, differences
 from .naming import Json
 from .telling import TokenCount, each_pass
@@ -79,7 +74,6 @@ def steered(
     axis: int,
     dose: float,
     prompt: str,
-    tell: Tell,
     max_new_tokens: int = NEW_TOKENS,
     row: int | None = None,
 ) -> Json:
@@ -95,8 +89,6 @@ def steered(
     dose : float
         Standard deviations of the axis.
     prompt : str
-    tell : Tell
-        Told before every token: how many there are, and how many there may be.
     max_new_tokens : int
     row : int, optional
         The example whose prompt it is, as it stands.
@@ -113,7 +105,7 @@ def steered(
     if not missing:
         table = study.steer([given], basis, axis, dose, max_new_tokens)
     else:
-        count = _TextCount(TokenCount(tell, missing * max_new_tokens, max_new_tokens))
+        count = _TextCount(TokenCount(missing * max_new_tokens, max_new_tokens))
         with each_pass(study.model, count):
             table = study.steer([given], basis, axis, dose, max_new_tokens)
     before, after = (str(table[name].iloc[0]) for name in ("unsteered", "steered"))
@@ -187,7 +179,7 @@ def doses_asked(basis: str, axis: int) -> Json:
     }
 
 
-def dose_curve(study: Study, basis: str, axis: int, tell: Tell) -> Json:
+def dose_curve(study: Study, basis: str, axis: int) -> Json:
     """What doses of an axis do, measured where it is not kept; see `Study.dose_response`.
 
     Small doses come first, and each is kept as soon as it is there: `kept_dose_curve` shows what
@@ -199,10 +191,11 @@ def dose_curve(study: Study, basis: str, axis: int, tell: Tell) -> Json:
         ``basis axis doses python``; ``figure``: markup of `dose_figure`; ``band``: lowest and
         highest safe dose, None before there is one beside 0.
     """
-    there = _responses(study, basis, axis)
+    kept = _kept(study, basis, axis)
+    there = set() if kept is None else {*kept["dose"]}
     missing = sorted((d for d in dose_grid(DOSES) if d not in there), key=lambda d: (abs(d), -d))
     if missing:
-        count = TokenCount(tell, len(missing) * DOSE_TOKENS, DOSE_TOKENS)
+        count = TokenCount(len(missing) * DOSE_TOKENS, DOSE_TOKENS)
         with each_pass(study.model, count):
             for number, dose in enumerate(missing):
                 count.part(number)
@@ -215,41 +208,24 @@ def dose_curve(study: Study, basis: str, axis: int, tell: Tell) -> Json:
 
 def kept_dose_curve(study: Study, basis: str, axis: int) -> Json | None:
     """What of `dose_curve` is kept, without any model; None where dose 0 is not."""
-    responses = _responses(study, basis, axis)
-    if 0.0 not in responses:
+    table = _kept(study, basis, axis)
+    if table is None:
         return None
-    table = response_table(responses, axis)
     band = _band(table)
     return doses_asked(basis, axis) | {
         "busy": False,
         "figure": dose_figure(table, band),
         "band": band and list(band),
-        "doses": sorted(responses),
+        "doses": table["dose"].tolist(),
     }
+
+
+def _kept(study: Study, basis: str, axis: int) -> pd.DataFrame | None:
+    """Doses that were measured as `dose_curve` measures them."""
+    kept = study.kept_doses(basis, axis)
+    same = (one.table for one in kept if one.is_own and one.max_new_tokens == DOSE_TOKENS)
+    return next(same, None)
 
 
 def _band(table: pd.DataFrame) -> tuple[float, float] | None:
     return safe_band(table) if len(table) > 1 else None
-
-
-def _responses(study: Study, basis: str, axis: int) -> dict[float, Response]:
-    """Doses of `Study.dose_response`, asked as `dose_curve` asks it, that can be read back."""
-    corpus, rows = study.corpus, study.probe_rows
-    by_hash = sorted(rows, key=lambda row: hash_of_id(corpus[int(row)].id))[:RESPONSE_PROMPTS]
-    prompts = [as_json(corpus[int(row)].prompt) for row in by_hash]
-    key = key_of([study.basis(basis).fingerprint, prompts, NEUTRAL, DOSE_TOKENS])
-    folder, beginning = study.path / "results" / f"responses-{basis}", f"{axis}-{key}-"
-    found = {
-        float(file.stem.removeprefix(beginning)): _read(file)
-        for file in folder.glob("*.json")
-        if file.name.startswith(beginning)
-    }
-    return {dose: response for dose, response in sorted(found.items()) if response}
-
-
-def _read(file: Path) -> Response | None:
-    """A dose that was measured; None where its file is damaged: it will be measured again."""
-    try:
-        return Response.from_dict(read_json(file))
-    except (InputError, AttributeError, KeyError, TypeError, ValueError):
-        return None

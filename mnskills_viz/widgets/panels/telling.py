@@ -1,4 +1,4 @@
-"""Runs of the model that tell how far they are, and can be stopped at any token."""
+"""Runs of the model that tell of every pass, and can be stopped at any token."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...models import torch_module
-from ..jobs import Tell
+from ...progress import tell
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -54,19 +54,18 @@ def _already_read(options: dict[str, Any]) -> int | None:
 
 
 class TokenCount:
-    """Counts the tokens that are decoded, for `each_pass`.
+    """Tells of the tokens that are decoded, for `each_pass`.
 
     Parameters
     ----------
-    tell : Tell
     total : int
         Tokens of the whole run.
     most : int
         Tokens of one part of it; a part that ends early makes the next one begin where it should.
     """
 
-    def __init__(self, tell: Tell, total: int, most: int) -> None:
-        self._tell, self._total, self._most = tell, total, most
+    def __init__(self, total: int, most: int) -> None:
+        self._total, self._most = total, most
         self._before = self._within = 0
 
     def part(self, number: int) -> None:
@@ -81,4 +80,4 @@ class TokenCount:
         self._say()
 
     def _say(self) -> None:
-        self._tell(min(self._before + self._within, self._total), self._total)
+        tell(min(self._before + self._within, self._total), self._total)
