@@ -184,9 +184,10 @@ def effect(found: Outcomes, outcome: str, arm: str, reference: str = REFERENCE) 
       seed and for both arms;
     - over trainings: randomized blocks (Fisher 1935, *The Design of Experiments*), a seed a
       block: ``SE^2 = 2 MSE / S`` with MSE of all trained arms, see `residual_mean_square`;
-    - p: t on ``SE^2 = 2 MSE / S + Var_p(mean_s d) / P``, with Satterthwaite's degrees of freedom.
-      The second term has some of the first one's noise in it too, so p errs to the large side:
-      where all noise is that of sampled answers, 0.05 is met in one of 200 nulls, not one of 20.
+    - p: t on ``SE^2 = 2 MSE / S + max(0, Var_p(mean_s d) - R / S) / P``, with Satterthwaite's
+      degrees of freedom. R is the residual mean square of seeds x problems: what is left of it in
+      the mean over seeds is in the first term already. That is the crossed random-effects model
+      (Searle, Casella & McCulloch 1992, *Variance Components*).
 
     The untrained model has no training's noise and shares no block: against it, the seeds' term
     is the variance over seeds of the paired differences themselves by S, on S - 1 degrees.
@@ -202,7 +203,8 @@ def effect(found: Outcomes, outcome: str, arm: str, reference: str = REFERENCE) 
         means = np.stack([found.of(outcome, one).mean(axis=1) for one in found.trained])
         residual, seeds_df = residual_mean_square(means)
         seeds_variance = 2 * residual / len(found.seeds)
-    problems_variance = variance(by_problem) / len(by_problem)
+    shared, _ = residual_mean_square(difference)
+    problems_variance = max(0.0, variance(by_problem) - shared / len(by_seed)) / len(by_problem)
     half = t_quantile(1 - LEVEL / 2, seeds_df) * math.sqrt(seeds_variance)
     se, df = satterthwaite((seeds_variance, seeds_df), (problems_variance, len(by_problem) - 1))
     return Effect(
@@ -292,7 +294,8 @@ def planned(
     ``MDE = (t[1 - alpha / 2] + t[0.8]) SE`` (Bloom 1995) with
     ``SE^2 = 2 V_s / S + V_p / (S P)``: ``V_s`` the variance over seeds of random's means, in the
     place of MSE; ``V_p`` the variance over problems of the difference of two of random's own
-    seeds, averaged over pairs.
+    seeds, averaged over pairs. What `effect` takes off for the noise that both terms hold is left
+    in: the figure errs to the large side.
 
     Parameters
     ----------

@@ -164,7 +164,9 @@ def compared(long: pd.DataFrame, outcome: str, arm: str, reference: str) -> dict
         left += means.to_numpy().mean()
         df = (len(means) - 1) * (n_seeds - 1)
         seeds = 2 * (left.to_numpy() ** 2).sum() / df / n_seeds
-    problems = by_problem.var(ddof=1) / len(by_problem)
+    both = d.to_numpy() - by_problem - d.mean(axis=1).to_numpy()[:, None] + by_problem.mean()
+    shared = (both**2).sum() / ((n_seeds - 1) * (len(by_problem) - 1))
+    problems = max(0, by_problem.var(ddof=1) - shared / n_seeds) / len(by_problem)
     df_all = (seeds + problems) ** 2 / (seeds**2 / df + problems**2 / (len(by_problem) - 1))
     value, half = by_problem.mean(), stats.t.ppf(0.975, df) * math.sqrt(seeds)
     low, high = bootstrap(by_problem)

@@ -176,9 +176,10 @@ def test_an_effect_is_the_mean_of_paired_differences_with_both_intervals(found: 
     assert [one.seed_low, one.seed_high] == pytest.approx([one.value - half, one.value + half])
     by_problem = difference.mean(axis=0)
     assert one.d_z == pytest.approx(by_problem.mean() / by_problem.std(ddof=1))
-    assert one.se**2 == pytest.approx(
-        2 * mean_square / N_SEEDS + by_problem.var(ddof=1) / N_PROBLEMS
-    )
+    left = difference - by_problem - difference.mean(axis=1, keepdims=True) + one.value
+    shared = (left**2).sum() / ((N_SEEDS - 1) * (N_PROBLEMS - 1))
+    problems = by_problem.var(ddof=1) - shared / N_SEEDS
+    assert one.se**2 == pytest.approx(2 * mean_square / N_SEEDS + max(0, problems) / N_PROBLEMS)
 
 
 def test_the_untrained_model_is_compared_by_paired_t_over_seeds(found: Outcomes) -> None:
@@ -275,7 +276,7 @@ def test_intervals_cover_what_they_are_of() -> None:
     assert false <= stats.binom.ppf(0.9995, worlds, 0.05)
 
 
-def test_an_effect_of_the_detectable_size_is_found_about_four_times_in_five() -> None:
+def test_an_effect_of_the_detectable_size_is_found_four_times_in_five_or_a_little_more() -> None:
     generator = np.random.default_rng(9)
     arms = ["none", "random", *"abcdefgh"]
 
@@ -291,7 +292,7 @@ def test_an_effect_of_the_detectable_size_is_found_about_four_times_in_five() ->
         hits = sum(
             effect(outcomes(*world(detectable)), "logprob", "a").p < level for _ in range(worlds)
         )
-        assert 0.7 <= hits / worlds <= 0.9
+        assert 0.75 <= hits / worlds <= 0.95  # V_p has noise of the seeds in it, too
 
 
 def test_the_plan_is_computed_from_none_and_random_alone(
