@@ -15,6 +15,7 @@ from ..axes.examples import POLES, CategoryCounts
 from ..errors import InputError
 from ..study import Study
 from .facts import EXAMPLES, BasisFacts, Json, Said
+from .groups import LOOKS, with_looks
 from .state import ExplorerState, python_of_card
 
 PROMPT_LENGTH, RESPONSE_LENGTH = 220, 280
@@ -241,8 +242,9 @@ def histogram(z: NDArray[np.floating], categories: CategoryCounts) -> Json:
     -------
     dict
         ``limit``: the bins part -limit ... limit evenly; ``total``: counts; ``categories``:
-        ``name`` and ``counts`` of each, the most frequent first. Zero is always in the middle,
-        so that the two poles are on one scale.
+        ``name`` and ``counts`` of each, the most frequent first, which have also ``colour`` and
+        ``symbol``: those of the map. Zero is always in the middle, so that the two poles are on
+        one scale.
     """
     limit = float(np.clip(np.ceil(2 * np.abs(z).max(initial=0.0)) / 2, 2.0, FARTHEST))
     bins = np.clip(((z / limit + 1.0) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
@@ -250,11 +252,14 @@ def histogram(z: NDArray[np.floating], categories: CategoryCounts) -> Json:
     counts = np.bincount((categories.of_row + 1) * BINS + bins, minlength=(n + 1) * BINS)
     table = counts.reshape(n + 1, BINS)  # first the rows without category
     ranked = np.argsort(-categories.counts, kind="stable")
+    looks = dict(zip(with_looks(categories.counts).tolist(), LOOKS, strict=False))
     return {
         "limit": limit,
         "total": table.sum(axis=0).tolist(),
         "categories": [
-            {"name": categories.names[c], "counts": table[c + 1].tolist()} for c in ranked
+            {"name": categories.names[c], "counts": table[c + 1].tolist()}
+            | dict(zip(("colour", "symbol"), looks.get(int(c), ()), strict=False))
+            for c in ranked
         ],
     }
 

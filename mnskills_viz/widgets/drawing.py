@@ -59,8 +59,9 @@ def alone(*parts: str, style: str = "") -> str:
 
 
 def wide(svg: str) -> Markup:
-    """A figure that is moved sideways where there is no room for its letters."""
-    return tag("div", Markup(svg), class_="wide")
+    """A figure that is moved sideways, by keys too, where there is no room for its letters."""
+    reached = {"tabindex": "0", "role": "group", "aria_label": "Figure, moved sideways"}
+    return tag("div", Markup(svg), class_="wide", **reached)
 
 
 @dataclass(frozen=True, slots=True)

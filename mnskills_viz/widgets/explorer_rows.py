@@ -95,7 +95,15 @@ class ExplorerRows(ExplorerPanels):
 
     def _show_found(self) -> None:
         self.found = found_page(self._facts, self._state, self._rows)
+        self._outline(self._state.map)
         self._warm()
+
+    def _outline(self, shown: MapChoice) -> None:
+        """Have the map show the lasso whose rows are browsed, if it was drawn on what is shown."""
+        if self._map is not None:
+            found = self._state.found
+            there = found.what == "lasso" and found.on.lies_as(shown)
+            self._map.outline(found.corners if there else ())
 
     def _lassoed(self, corners: NDArray[np.float64] | None) -> None:
         """Rows within a lasso: all of them, drawn or not."""
@@ -149,6 +157,7 @@ class ExplorerRows(ExplorerPanels):
             return
         labels = self._study.annotations.labels(self._facts.name)
         legend = self._atlas().show(choice, self._state.axis, labels)
+        self._outline(choice)
         self.atlas = self._atlas_shown(choice, legend)
 
     def _atlas_shown(self, choice: MapChoice, legend: list[dict[str, str]]) -> Json:

@@ -1,5 +1,7 @@
 """Rows found by a range, a lasso or a search, a page at a time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,5 +81,12 @@ def _said(state: ExplorerState) -> str:
         return f"on axis {found.axis} from {low} to {high} σ"
     if found.what == "lasso":
         where = f"axes {found.on.x} and {found.on.y}"
-        return f"in a lasso on {where if found.on.view == 'axes' else found.on.view}"
+        what = "box" if _is_box(found.corners) else "lasso"
+        return f"in a {what} on {where if found.on.view == 'axes' else found.on.view}"
     return f"with “{shortened(found.text, 60)}” in them" if found.what == "search" else ""
+
+
+def _is_box(corners: Sequence[tuple[float, float]]) -> bool:
+    """Whether an outline is that of a box, whose sides go straight across and straight up."""
+    xs, ys = ({corner[i] for corner in corners} for i in (0, 1))
+    return len(corners) == 4 and len(xs) == len(ys) == 2 and len(set(corners)) == 4

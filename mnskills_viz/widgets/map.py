@@ -6,6 +6,7 @@ script alone is 5 MB in a saved notebook.
 """
 
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -18,6 +19,7 @@ from ..axes.projection import categories_apart, sample
 from ..corpus import Example
 from ..errors import InputError
 from .markup import shortened, signed
+from .paint import DIVERGING, OPACITY, RISING, Paint, in_groups, marker, on_scale
 
 Colour = Literal["category", "coordinate", "error", "label"]
 COLOURS: tuple[str, ...] = get_args(Colour)
@@ -29,26 +31,14 @@ POINTS = 8_000
 
 BINS = 96
 HEIGHT = 400
-NAMED = 9
-"""Groups with a colour and a symbol of their own; the rest share grey."""
-
-# Okabe and Ito's, told apart by colour-blind readers, and two more; each with a symbol.
-COLOURS_OF_GROUPS = (
-    ("#0072b2", "circle"),
-    ("#d55e00", "diamond"),
-    ("#009e73", "square"),
-    ("#cc79a7", "triangle-up"),
-    ("#b08900", "cross"),
-    ("#56a4d9", "x"),
-    ("#7f3fbf", "star"),
-    ("#8c564b", "triangle-down"),
-    ("#5f6b2a", "hexagon"),
-)
-OTHERS = ("#8c8c8c", "circle")
-DIVERGING = ((0.0, "#1f6bb0"), (0.5, "#b8b8b8"), (1.0, "#b4540a"))
-RISING = ((0.0, "#56a4d9"), (1.0, "#8b1a00"))
 FARTHEST = 3.0
 """Standard deviations at which colours of a coordinate end."""
+
+DIMMED = 0.15
+"""Opacity of points outside a lasso."""
+
+OUTLINE = "#808080"
+"""Shows on light and on dark."""
 
 BESIDE_A_POLE = 1.0
 """Standard deviations from which a row counts as lying at a labelled pole."""
@@ -88,32 +78,11 @@ class MapChoice:
             return self
         return replace(self, x=0, y=min(1, n_axes - 1))
 
-
-@dataclass(frozen=True, slots=True)
-class Paint:
-    """How points are coloured.
-
-    Attributes
-    ----------
-    values : ndarray of float32, [n_points]
-        Numbers that colours stand for; of groups, their places.
-    legend : list of dict
-        ``name colour symbol`` of each group; or of the two ends of a scale.
-    groups : ndarray of int64, [n_points], or None
-        None where values lie on a scale.
-    scale : sequence of (float, str)
-    ends : (float, float)
-        Values at the ends of the scale.
-    known : ndarray of bool, [n_points]
-        Points that have a value.
-    """
-
-    values: NDArray[np.float32]
-    legend: list[dict[str, str]]
-    groups: NDArray[np.int64] | None
-    scale: Sequence[tuple[float, str]]
-    ends: tuple[float, float]
-    known: NDArray[np.bool_]
+    def lies_as(self, other: "MapChoice") -> bool:
+        """Whether every row lies where it lies in another choice, whatever the colours."""
+        if self.view != other.view:
+            return False
+        return self.view != "axes" or (self.x, self.y) == (other.x, other.y)
 
 
 class AxisMap:
@@ -142,6 +111,7 @@ class AxisMap:
     ) -> None:
         self._z, self._errors = z, errors
         self._names, self._of_row = categories.names, categories.of_row
+        self._counts = categories.counts
         self._codes = np.where(self._of_row < 0, len(self._names), self._of_row)
         self._apart: NDArray[np.float32] | None = None
         self.rows = sample(self._codes, POINTS)
@@ -205,27 +175,43 @@ class AxisMap:
                     density[name] = value
         with self.figure.batch_update():
             dots.x, dots.y = points[:, 0], points[:, 1]
-            dots.marker = _marker(paint)
-            dots.selectedpoints = None
+            dots.marker = marker(paint)
             for name, title in zip(("xaxis", "yaxis"), titles, strict=True):
                 self.figure.layout[name].title.text = title
-            self.figure.layout.selections = ()
         return paint.legend
+
+    def outline(self, corners: Sequence[tuple[float, float]]) -> None:
+        """Draw the outline of a lasso, or take away the one that is there.
+
+        Parameters
+        ----------
+        corners : sequence of (float, float)
+            In what is shown; none for no outline.
+        """
+        if self.figure is None:
+            return
+        path = "M" + "L".join(f"{x},{y}" for x, y in corners) + "Z"
+        # Not by assignment: plotly's layout does not know what a person drew.
+        shown = [{"type": "path", "path": path, "line": {"color": OUTLINE}}] if corners else []
+        # In one message: plotly takes none for selected when an outline goes, and dims the others.
+        dimmed = {"unselected.marker.opacity": DIMMED if corners else OPACITY}
+        self.figure.plotly_update(dimmed, {"selections": shown}, [1])
 
     def paint(self, colour: Colour, axis: int, labels: Mapping[tuple[int, int], str]) -> Paint:
         """How the drawn rows are coloured."""
         if colour == "coordinate":
             values = self._z[self.rows, axis].astype(np.float32)
             ends = (-FARTHEST, FARTHEST)
-            return _on_scale(values, DIVERGING, ends, [f"{signed(e, 0)} σ" for e in ends])
+            return on_scale(values, DIVERGING, ends, [f"{signed(e, 0)} σ" for e in ends])
         if colour == "error":
             none = np.full(len(self._z), np.nan, dtype=np.float32)
             errors = none if self._errors is None else self._errors.astype(np.float32)
-            said = ["no error", "the largest error"]
-            return _on_scale(errors[self.rows], RISING, (0.0, 1.0), said)
+            said = ["no error", "the largest error", "not measured"]
+            return on_scale(errors[self.rows], RISING, (0.0, 1.0), said)
         if colour == "label":
             return self._by_label(labels)
-        return _in_groups(self._codes[self.rows], [*self._names, "no category"])
+        # Of all rows, not of those drawn: the histogram has the same colours.
+        return in_groups(self._codes[self.rows], [*self._names, "no category"], self._counts)
 
     def _by_label(self, labels: Mapping[tuple[int, int], str]) -> Paint:
         """Each row by the labelled pole that it lies at, the farthest out if there are several."""
@@ -235,7 +221,8 @@ class AxisMap:
             [np.full(len(drawn), BESIDE_A_POLE), *(sign * drawn[:, axis] for axis, sign in poles)]
         )
         groups = (sides.argmax(axis=1) - 1) % (len(poles) + 1)  # the last: at none of them
-        return _in_groups(groups, [*(labels[pole] for pole in poles), "at no labelled pole"])
+        names = [*(labels[pole] for pole in poles), "at no labelled pole"]
+        return in_groups(groups, names, np.bincount(groups, minlength=len(names))[:-1])
 
 
 def empty_figure(drawn: Callable[[], None]) -> Any:
@@ -285,78 +272,38 @@ def _add_traces(figure: Any, said: list[str], selected: Selected) -> None:
         showlegend=False,
         hovertext=said,
         hoverinfo="text",
-        unselected={"marker": {"opacity": 0.12}},
+        selected={"marker": {"size": 8}},
+        unselected={"marker": {"opacity": OPACITY}},
     )
-    points = figure.data[1]
-    points.on_selection(lambda _trace, _points, selector: _lassoed(selector, selected))
-    points.on_deselect(lambda *_: selected(None))
+
+    def reported(change: Any) -> None:
+        """Hear of outlines that a person drew, and not of a selection.
+
+        Where the pointer then rests on a point, this is told in place of what was selected.
+        """
+        drawn = ((change["new"] or {}).get("relayout_data") or {}).get("selections")
+        if drawn is not None:
+            selected(_corners(drawn))
+
+    figure.observe(reported, "_js2py_relayout")
 
 
-def _lassoed(selector: Any, selected: Selected) -> None:
-    """Corners of a lasso or box; of another selection, such as a click, there are none."""
-    if hasattr(selector, "xs"):
-        corners = np.column_stack([selector.xs, selector.ys])
-    elif hasattr(selector, "xrange"):
-        (left, right), (low, high) = sorted(selector.xrange), sorted(selector.yrange)
-        corners = np.array([[left, low], [right, low], [right, high], [left, high]])
-    else:
-        return
-    selected(corners.astype(np.float64))
+def _corners(drawn: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
+    """Corners of the lasso or box that was drawn last, [m, 2]; None where there is none."""
+    if not drawn:
+        return None
+    last = drawn[-1]
+    if last["type"] == "rect":
+        (left, right), (low, high) = (sorted((last[f"{c}0"], last[f"{c}1"])) for c in "xy")
+        return np.array([[left, low], [right, low], [right, high], [left, high]], dtype=np.float64)
+    numbers = re.findall(r"[-+.\de]+", last["path"])  # "M1,2L3,4Z"
+    return np.array(numbers, dtype=np.float64).reshape(-1, 2)
 
 
 def _said(example: Example) -> str:
     """What is said of a point; plotly reads some markup."""
     said = shortened(example.prompt_text, 90)
     return html.escape(f"{example.category}: {said}" if example.category else said)
-
-
-def _on_scale(
-    values: NDArray[np.float32],
-    scale: Sequence[tuple[float, str]],
-    ends: tuple[float, float],
-    said: Sequence[str],
-) -> Paint:
-    known = np.isfinite(values)
-    legend = [
-        {"name": name, "colour": colour, "symbol": "circle"}
-        for name, (_, colour) in zip(said, (scale[0], scale[-1]), strict=True)
-    ]
-    return Paint(np.where(known, values, ends[0]), legend, None, scale, ends, known)
-
-
-def _in_groups(groups: NDArray[np.integer], names: Sequence[str]) -> Paint:
-    """The most frequent groups get colours of their own; the last name is of what has none."""
-    counts = np.bincount(groups, minlength=len(names))[:-1]
-    frequent = [g for g in np.argsort(-counts, kind="stable")[:NAMED] if counts[g]]
-    place = np.full(len(names), len(frequent))
-    place[frequent] = np.arange(len(frequent))
-    looks = [*COLOURS_OF_GROUPS[: len(frequent)], OTHERS]
-    others = names[-1] if len(frequent) == np.count_nonzero(counts) else "others"
-    shown = place[groups].astype(np.int64)
-    said = [*(names[g] for g in frequent), *([others] if (shown == len(frequent)).any() else [])]
-    legend = [
-        {"name": name, "colour": colour, "symbol": symbol}
-        for name, (colour, symbol) in zip(said, looks, strict=False)
-    ]
-    n = len(looks)
-    steps = [(edge / n, colour) for i, (colour, _) in enumerate(looks) for edge in (i, i + 1)]
-    known = np.ones(len(groups), dtype=bool)
-    return Paint(shown.astype(np.float32), legend, shown, steps, (-0.5, n - 0.5), known)
-
-
-def _marker(paint: Paint) -> dict[str, Any]:
-    symbols = [symbol for _, symbol in COLOURS_OF_GROUPS[: len(paint.scale) // 2 - 1]]
-    looks = np.array([*symbols, OTHERS[1]])
-    return {
-        "size": 6,
-        "color": paint.values,
-        "colorscale": [list(step) for step in paint.scale],
-        "cmin": paint.ends[0],
-        "cmax": paint.ends[1],
-        "showscale": False,
-        "opacity": np.where(paint.known, 0.8, 0.1).astype(np.float32),
-        "symbol": "circle" if paint.groups is None else looks[paint.groups].tolist(),
-    }
 
 
 def _density(where: NDArray[np.floating]) -> dict[str, Any]:
@@ -377,6 +324,7 @@ def _density(where: NDArray[np.floating]) -> dict[str, Any]:
 
 def _layout() -> dict[str, Any]:
     axis = {"zeroline": True, "zerolinewidth": 1, "gridwidth": 1}
+    quiet = {"bgcolor": "rgba(0,0,0,0)", "color": OUTLINE, "activecolor": "#2a8be0"}
     lines = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.5)"}
     return {
         "height": HEIGHT,
@@ -386,8 +334,9 @@ def _layout() -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "showlegend": False,
+        "modebar": quiet,
         "hovermode": "closest",
-        "newselection": {"mode": "immediate"},
+        "newselection": {"mode": "immediate", "line": {"color": OUTLINE}},
         "xaxis": axis | lines,
         "yaxis": axis | lines,
         "uirevision": "same",

@@ -110,15 +110,9 @@ def _page(study: Study, views: Sequence[BasisView], detail: Detail) -> str:
     )
 
 
-WIDE = '<div class="wide">'
-REACHED = WIDE.replace(">", ' tabindex="0" role="region" aria-label="Figure, moved sideways">')
-"""A figure that is wider than a narrow page, and one that keys can move sideways too."""
-
-
 def _section(section: Section) -> Markup:
     level = "h1" if section.id == "study" else "h2"
-    body = [Markup(part.replace(WIDE, REACHED)) for part in section.body]
-    return tag("section", tag(level, bidi(section.title)), *body, id=section.id)
+    return tag("section", tag(level, bidi(section.title)), *section.body, id=section.id)
 
 
 def _nav(section: Section) -> Markup:

@@ -4,6 +4,7 @@ import ast
 import base64
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -203,6 +204,58 @@ def test_a_lasso_by_mouse_takes_the_rows_that_lie_in_it(page, study):
     page.locator(".mn-found").wait_for(state="hidden")
 
 
+def points_of(page) -> bytes:
+    """The map as it is painted, with no pointer over it."""
+    page.locator(".mn-scatter").scroll_into_view_if_needed()
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(800)  # its buttons fade
+    return page.locator(".mn-scatter").screenshot()
+
+
+OUTLINES = ".mn-scatter .selectionlayer path, .mn-scatter .zoomlayer path"
+
+
+def test_a_lasso_that_is_cleared_leaves_the_map_as_it_was(page):
+    map_is_drawn(page)
+    before = points_of(page)
+    box = box_of(page, ".mn-scatter .nsewdrag")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for reach in (100, 60):  # the second one begins within the first
+        drag(page, [(x - reach, y), (x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)])
+        page.wait_for_function(
+            """(reach) => {
+              const path = document.querySelector(".mn-scatter .selectionlayer path");
+              return path && Math.abs(path.getBBox().width - 2 * reach) < 4;
+            }""",
+            arg=reach,
+        )
+    page.wait_for_selector(".mn-found[data-what='lasso']")
+    assert points_of(page) != before
+    page.click(".mn-found-clear")
+    page.locator(".mn-found").wait_for(state="hidden")
+    page.wait_for_function(f"document.querySelectorAll('{OUTLINES}').length === 0")
+    assert points_of(page) == before  # nothing is dimmed, nothing larger
+
+
+def test_a_box_in_numbers_is_drawn_on_the_map_and_said_to_be_one(page, study):
+    map_is_drawn(page)
+    page.click(".mn-within summary")
+    for i, end in enumerate((-0.5, 1.25, -1.0, 0.75)):
+        page.locator(".mn-within input").nth(i).fill(str(end))
+    page.click(".mn-within-show")
+    page.wait_for_selector(".mn-found[data-what='lasso'] h4:has-text('in a box on axes 0 and 1')")
+    z = study.z(BASIS)[:, :2]
+    within = ((z >= [-0.5, -1.0]) & (z <= [1.25, 0.75])).all(axis=1)
+    assert number_of_rows(page.locator(".mn-found h4").inner_text()) == within.sum() > 0
+    page.wait_for_function(f"document.querySelectorAll('{OUTLINES}').length > 0")
+    page.select_option(".mn-map-axes select >> nth=1", "2")  # where it was not drawn
+    page.wait_for_function(f"document.querySelectorAll('{OUTLINES}').length === 0")
+    assert page.locator(".mn-found").is_visible()
+    page.select_option(".mn-map-axes select >> nth=1", "1")
+    page.wait_for_function(f"document.querySelectorAll('{OUTLINES}').length > 0")
+    page.click(".mn-within summary")
+
+
 def test_a_lasso_is_of_the_axes_that_the_map_shows(page, study):
     page.select_option(".mn-map-axes select >> nth=0", "3")
     page.select_option(".mn-map-axes select >> nth=1", "2")
@@ -252,6 +305,75 @@ def test_a_range_of_the_histogram_filters_to_the_rows_in_it(page, study):
 
     page.click(".mn-brush-clear")
     page.locator(".mn-found").wait_for(state="hidden")
+
+
+def bars_of(page) -> list[tuple[str, np.ndarray]]:
+    """Colour of each layer of bars, and how tall it is at each of the 48 places, in rows."""
+    layers = page.locator(".mn-layer:not([hidden])").evaluate_all(
+        "(paths) => paths.map((path) => [path.getAttribute('fill'), path.getAttribute('d')])"
+    )
+    found = []
+    for colour, drawn in layers:
+        tall = np.zeros(48)
+        for left, height in re.findall(r"M([\d.]+) [\d.]+h.88v([\d.]+)h", drawn):
+            tall[int(float(left))] = float(height)
+        found.append((colour, tall))
+    return found
+
+
+def test_bars_are_categories_on_one_another_in_the_colours_of_the_map(page, study):
+    z = study.z(BASIS)[:, 0]
+    limit = z_shown(page.locator(".mn-scale span").last.inner_text().removesuffix(" σ"))
+    names = [example.category for example in study.corpus]
+    legend = page.locator(".mn-categories button").evaluate_all(
+        """(buttons) => buttons.map((button) => [
+          button.querySelector(".mn-category-name").textContent,
+          button.querySelector(".mn-swatch").style.color,
+          Number(button.querySelector("b").textContent)])"""
+    )
+    of_map = page.locator(".mn-map-legend li").evaluate_all(
+        "(items) => items.map((i) => [i.textContent.slice(1), i.firstChild.style.color])"
+    )
+    assert [[name, ink] for name, ink, _ in legend] == of_map
+    assert {name: n for name, _, n in legend} == dict(Counter(names))
+
+    def bars_by_hand(name: str) -> np.ndarray:
+        mine = [value for value, own in zip(z, names, strict=True) if own == name]
+        return np.histogram(mine, bins=48, range=(-limit, limit))[0]
+
+    peak = np.histogram(z, bins=48, range=(-limit, limit))[0].max()
+    layers = bars_of(page)
+    assert len(layers) == len(legend) == len({colour for colour, _ in layers})
+    for (_, tall), (name, *_) in zip(layers, legend, strict=True):
+        np.testing.assert_allclose(tall * peak / 100, bars_by_hand(name), atol=0.9 * peak / 100)
+
+
+def test_a_category_is_highlighted_by_mouse_and_key_and_counted_in_a_range(page, study):
+    z = study.z(BASIS)[:, 0]
+    first = page.locator(".mn-categories button").nth(1)
+    name, before = first.locator(".mn-category-name").inner_text(), bars_of(page)
+    first.click()
+    page.wait_for_selector(".mn-categories [aria-pressed='true']")
+    colour, _ = bars_of(page)[0]  # it stands on the ground now
+    assert colour == before[1][0]
+    mine = np.array([example.category == name for example in study.corpus])
+    assert page.locator(".mn-caption >> nth=0").inner_text() == (
+        f"{mine.sum()} of {len(z)} rows: {name}"
+    )
+    page.focus(".mn-plot")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".mn-found[data-what='range']")
+    python = page.locator(".mn-found .mn-python code").text_content()
+    low = float(re.search(r"0\], ([-\d.]+), None\)", python)[1])
+    assert int(first.locator("b").inner_text()) == (mine & (z >= low)).sum()
+    page.keyboard.press("Escape")
+    page.locator(".mn-found").wait_for(state="hidden")
+    first.focus()
+    page.keyboard.press("Enter")
+    page.locator(".mn-categories [aria-pressed='true']").wait_for(state="detached")
+    assert bars_of(page)[0][0] == before[0][0]
+    assert first.evaluate("(button) => button === document.activeElement")
 
 
 def test_a_range_is_picked_by_key(page, study):

@@ -25,7 +25,7 @@ from mnskills_viz.widgets import report
 from mnskills_viz.widgets.heat_strip import folded_heat, heat_sum, heat_text
 from mnskills_viz.widgets.markup import decimals, signed
 from mnskills_viz.widgets.report import write_report
-from mnskills_viz.widgets.report_doses import kept_doses, kept_responses
+from mnskills_viz.widgets.report_doses import kept_doses
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 HOSTILE = '<script>alert("1")</script> \' & \u202e שלום 🎈 \x00\x1b'
@@ -456,12 +456,22 @@ def test_dose_curves_are_there_with_the_safe_band(heated):
     assert kept_doses(study, "sae-1") == {}
 
 
-def test_doses_of_another_fit_or_of_other_prompts_are_not_shown(heated, tmp_path):
+def test_doses_on_other_prompts_are_shown_as_such(heated, tmp_path):
     study = mn.Study.open(shutil.copytree(heated.parent, tmp_path / "tiny"))
-    study.dose_response("pca-1", 3, (1,), ["other"], max_new_tokens=4, progress=False)
-    folder = study.path / "results" / "responses-pca-1"
-    assert sorted(axis for axes in kept_responses(folder).values() for axis in axes) == [2, 3]
-    assert list(kept_doses(study, "pca-1")) == [2]
+    asked = [
+        study.dose_response("pca-1", axis, (1,), ["other", "and more"], 4, progress=False)
+        for axis in (2, 3)
+    ]
+    tables = kept_doses(study, "pca-1")
+    assert list(tables) == [2, 3]
+    pd.testing.assert_frame_equal(tables[3], asked[1])
+    assert tables[2]["dose"].tolist() == [-1.0, 0.0, 1.0]  # of the study's own prompts
+    words = Page(write_report(study, tmp_path / "r.html").read_text("utf-8")).words
+    assert words.count("Tried on 2 other prompts than the study's own.") == 1
+
+
+def test_doses_of_an_earlier_fit_are_not_shown(heated, tmp_path):
+    study = mn.Study.open(shutil.copytree(heated.parent, tmp_path / "tiny"))
     study.fit("pca", layer=1, n_axes=5)
     assert kept_doses(study, "pca-1") == {}
 

@@ -210,6 +210,7 @@ function poleView(pole, saving, histogram) {
   const label = saving.field(input, pole);
   const suggestions = h("div", { class: "mn-suggestions", role: "group", "aria-label": `Suggested labels of the ${word} pole`, hidden: true });
   const standing = h("p", { class: "mn-standing" });
+  let stood = "";
   const list = h("ol", { class: "mn-examples", "aria-label": `Examples at the ${word} pole` });
   const node = h(
     "section",
@@ -229,7 +230,7 @@ function poleView(pole, saving, histogram) {
         {
           type: "button",
           class: "mn-chip",
-          "aria-pressed": String(histogram.highlighted() === name),
+          "data-category": name,
           title: `Highlight ${name} in the histogram`,
           onclick: () => histogram.highlight(name),
         },
@@ -267,7 +268,12 @@ function poleView(pole, saving, histogram) {
     /** @param {Card} card */
     show(card) {
       label.show(card[pole].label, card.basis, card.axis);
-      standing.replaceChildren(...standingParts(card));
+      const { categories, weak } = card[pole];
+      const wanted = JSON.stringify([categories, weak, card.mean_error]);
+      if (wanted !== stood) standing.replaceChildren(...standingParts(card)); // else what has the focus keeps it
+      stood = wanted;
+      for (const chip of standing.querySelectorAll("button"))
+        chip.setAttribute("aria-pressed", String(histogram.highlighted() === chip.dataset.category));
     },
     /** @param {Element[]} items */
     list(items) {

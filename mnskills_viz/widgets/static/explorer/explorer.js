@@ -173,9 +173,10 @@ function render({ model, el }) {
   };
   const showFound = () => {
     const now = model.get("found");
-    // A range is seen under the histogram that it was picked on, the rest where it was asked for.
+    // Below what it was picked on, which does not move then; a search's rows above the map.
     if (now.what === "range") card.node.querySelector(".mn-histogram")?.after(found.node);
-    else if (found.node.parentElement !== main) main.insertBefore(found.node, map.node);
+    else if (now.what === "lasso") map.node.after(found.node);
+    else if (now.what) main.insertBefore(found.node, map.node);
     found.show(now);
     card.found(now);
   };

@@ -3,16 +3,16 @@
 /** @typedef {{ from: number, to: number }} Band edges between bars, counted from the left */
 
 const GRIP = { mouse: 6, touch: 18 }; // px around a handle that hold it
+const [NONE, OTHERS] = ["", "\0others"]; // no category can be called so
 
 /**
  * @param {() => void} changed when another category is highlighted
  * @param {Send} send
  */
 function histogramView(changed, send) {
-  const EVERY = "all categories";
   const HEIGHT = 100;
-  const [total, over] = [false, true].map((is) => barGroup(HEIGHT, is));
-  const bars = svg("svg", { class: "mn-bars", preserveAspectRatio: "none", "aria-hidden": "true" }, total.node, over.node);
+  const [plain, stack] = [plainBars(HEIGHT), stackedBars(HEIGHT)];
+  const bars = svg("svg", { class: "mn-bars", preserveAspectRatio: "none", "aria-hidden": "true" }, plain.node, stack.node);
   const ticks = h("div", { class: "mn-ticks", "aria-hidden": "true" });
   const scale = h("div", { class: "mn-scale", "aria-hidden": "true" });
   const caption = h("span", { class: "mn-caption" });
@@ -25,17 +25,22 @@ function histogramView(changed, send) {
     ticks,
     h("div", { class: "mn-brush", "aria-hidden": "true" }, h("i", {}), h("i", {})),
   );
-  let highlighted = EVERY;
-  const pick = chooser("Highlight a category in the histogram", (name) => {
+  let highlighted = NONE;
+  const highlight = (/** @type {string} */ name) => {
     highlighted = name;
     changed();
-  });
+  };
+  const legend = categoryLegend((name) => highlight(highlighted === name ? NONE : name));
+  const EVERY = "all categories";
+  const pick = chooser("Highlight a category in the histogram", (name) => highlight(name === EVERY ? NONE : name));
+  const rare = h("label", { hidden: true }, "highlight ", pick.node); // the legend has the others
   const node = h(
     "figure",
     { class: "mn-histogram" },
-    h("figcaption", {}, h("span", { class: "mn-counts" }, caption, picked, drop), h("label", {}, "highlight ", pick.node)),
+    h("figcaption", {}, h("span", { class: "mn-counts" }, caption, picked, drop), rare),
     plot,
     scale,
+    legend.node,
   );
 
   /** @type {Histogram} */
@@ -54,7 +59,7 @@ function histogramView(changed, send) {
   /** @type {null | { move: (place: number) => Band, before: Band | null, moved: boolean, still: boolean }} */
   let dragging = null;
   const size = () => shown.total.length;
-  const zOf = (/** @type {number} */ edge) => ((2 * edge) / size() - 1) * shown.limit;
+  const zOf = (/** @type {number} */ edge) => Number((((2 * edge) / size() - 1) * shown.limit).toFixed(12)); // 1.75, as people write it
   /** @param {Band} range */
   const countOf = ({ from, to }) => shown.total.slice(from, to).reduce((sum, count) => sum + count, 0);
   /** @param {Band} range what ends with the axis is open there */
@@ -70,6 +75,7 @@ function histogramView(changed, send) {
     caption.hidden = Boolean(band);
     caption.textContent = counted;
     picked.textContent = "";
+    legend.count(band);
     if (!band) return;
     plot.style.setProperty("--mn-from", String(band.from / size()));
     plot.style.setProperty("--mn-to", String(band.to / size()));
@@ -183,7 +189,9 @@ function histogramView(changed, send) {
     const at = place === null ? -1 : Math.min(size() - 1, Math.floor(place));
     const bar = { from: at, to: at + 1 };
     const text = at < 0 ? counted : `${wordsOf(bar)}: ${whole(countOf(bar))}`;
-    if (caption.textContent !== text) caption.textContent = text;
+    if (caption.textContent === text) return;
+    caption.textContent = text;
+    legend.count(at < 0 ? band : bar);
   };
 
   /** The range whose rows are shown now; none where it is one of another axis, or something else. @param {Found} found */
@@ -202,30 +210,30 @@ function histogramView(changed, send) {
     node,
     highlighted: () => highlighted,
     /** @param {string} name the one that is highlighted already stops being so */
-    highlight(name) {
-      highlighted = highlighted === name ? EVERY : name;
-      changed();
-    },
+    highlight: (name) => highlight(highlighted === name ? NONE : name),
     /** @param {Card} card @param {{ example: Example, pole: PoleName }[]} examples whose places are marked */
     show(card, examples) {
       shown = card.histogram;
       const { limit, categories } = shown;
-      const names = [EVERY, ...categories.map((category) => category.name)];
-      if (!names.includes(highlighted)) highlighted = EVERY;
-      if (offered !== names.join("\n")) pick.show(names, highlighted);
-      offered = names.join("\n");
-      pick.node.value = highlighted;
-
-      const chosen = categories.find((category) => category.name === highlighted);
-      const rows = countOf({ from: 0, to: size() });
+      const names = categories.map((category) => category.name);
+      if (![NONE, OTHERS, ...names].includes(highlighted)) highlighted = NONE;
+      const layers = layersOf(shown, highlighted);
+      const chosen = layers.find((layer) => layer.key === highlighted);
       const peak = Math.max(1, ...shown.total);
       bars.setAttribute("viewBox", `0 0 ${Math.max(1, size())} ${HEIGHT}`);
-      bars.classList.toggle("mn-dimmed", Boolean(chosen));
-      total.show(shown.total, peak);
-      over.show(chosen ? chosen.counts : [], peak);
-      counted = chosen
-        ? `${whole(chosen.counts.reduce((sum, count) => sum + count, 0))} of ${whole(rows)} rows`
-        : `${whole(rows)} rows`;
+      const apart = layers.length > 1;
+      plain.show(apart ? [] : shown.total, peak);
+      // What is highlighted stands on the ground, where its counts can be compared.
+      stack.show(!apart ? [] : chosen ? [chosen, ...layers.filter((layer) => layer !== chosen)] : layers, peak);
+      stack.node.classList.toggle("mn-one-of", Boolean(chosen));
+      legend.show(apart ? layers : [], chosen);
+      rare.hidden = categories.every((category) => category.colour);
+      if (offered !== names.join("\n")) pick.show([EVERY, ...names], EVERY);
+      offered = names.join("\n");
+      pick.node.value = names.includes(highlighted) ? highlighted : EVERY;
+
+      const rows = countOf({ from: 0, to: size() });
+      counted = chosen ? `${whole(sumOf(chosen.counts))} of ${whole(rows)} rows: ${chosen.name}` : `${whole(rows)} rows`;
       plot.setAttribute(
         "aria-label",
         `${rows} rows along axis ${card.axis}, ${fixed(-limit, 1)} to ${limit} standard deviations. ` +
@@ -265,23 +273,110 @@ function histogramView(changed, send) {
 /** Not toLocaleString, whose first call takes longer than the rest of the card. @param {number} count */
 const whole = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 
+/** @param {number[]} counts */
+const sumOf = (counts) => counts.reduce((sum, count) => sum + count, 0);
+
+/** @typedef {{ key: string, name: string, counts: number[], colour: string, symbol: string }} Layer */
+
 /**
- * Bars that are made once and then only change their height.
- * @param {number} height @param {boolean} over whether they are drawn over others
+ * What bars are made of: categories with a colour of their own, the one that is highlighted, the rest.
+ * @param {Histogram} histogram @param {string} highlighted @returns {Layer[]}
  */
-function barGroup(height, over) {
+function layersOf({ total, categories }, highlighted) {
+  const own = categories.filter(({ name, colour }) => colour || name === highlighted);
+  const rest = own.reduce((left, { counts }) => left.map((count, i) => count - counts[i]), total);
+  const layers = own.map(({ name, counts, colour = "currentColor", symbol = "circle" }) => ({ key: name, name, counts, colour, symbol }));
+  if (sumOf(rest))
+    layers.push({ key: OTHERS, name: own.length < categories.length ? "others" : "no category", counts: rest, colour: "#8c8c8c", symbol: "circle" });
+  return layers;
+}
+
+/**
+ * Which colour is which category, how many rows of it lie in a range; a press highlights one.
+ * @param {(key: string) => void} pressed
+ */
+function categoryLegend(pressed) {
+  const node = h("ul", { class: "mn-categories", "aria-label": "Categories; press one to highlight it" });
+  /** @type {{ button: HTMLButtonElement, count: HTMLElement, said: string }[]} */
+  let entries = [];
+  /** @type {Layer[]} */
+  let layers = [];
+  let made = "";
+  const entryOf = (/** @type {Layer} */ { key, name, counts, colour, symbol }) => {
+    const said = whole(sumOf(counts));
+    const sign = SHAPES[/** @type {keyof SHAPES} */ (symbol)] ?? "●";
+    const count = h("b", { style: `min-width:${said.length}ch` }); // so that nothing moves when it changes
+    const button = h(
+      "button",
+      { type: "button", title: `${name}, ${said} rows; press to highlight it`, onclick: () => pressed(key) },
+      h("span", { class: "mn-swatch", style: `color:${colour}`, "aria-hidden": "true" }, sign),
+      h("span", { class: "mn-category-name" }, name),
+      count,
+    );
+    return { button, count, said };
+  };
+  return {
+    node,
+    /** @param {Layer[]} now none hides it @param {Layer | undefined} chosen */
+    show(now, chosen) {
+      layers = now;
+      node.hidden = !now.length;
+      const wanted = JSON.stringify(now.map(({ name, counts, colour }) => [name, sumOf(counts), colour]));
+      if (wanted !== made) {
+        entries = now.map(entryOf);
+        node.replaceChildren(...entries.map(({ button }) => h("li", {}, button)));
+      }
+      made = wanted;
+      entries.forEach(({ button }, i) => button.setAttribute("aria-pressed", String(now[i] === chosen)));
+    },
+    /** @param {Band | null} range none for all rows */
+    count(range) {
+      entries.forEach(({ count, said }, i) => {
+        const text = range ? whole(sumOf(layers[i].counts.slice(range.from, range.to))) : said;
+        if (count.textContent !== text) count.textContent = text;
+      });
+    },
+  };
+}
+
+/** Bars of categories on one another, one path for each category. @param {number} height */
+function stackedBars(height) {
+  const GAP = 0.8; // between two of a bar, where there is room
+  const node = svg("g", {});
+  return {
+    node,
+    /** @param {Layer[]} layers from the ground up; none hides them @param {number} peak */
+    show(layers, peak) {
+      while (node.children.length < layers.length) node.append(svg("path", { class: "mn-layer" }));
+      /** @type {number[]} */
+      const ground = [];
+      for (const [i, path] of [...node.children].entries()) {
+        const layer = layers[i];
+        path.toggleAttribute("hidden", !layer);
+        if (!layer) continue;
+        const drawn = layer.counts.map((count, bar) => {
+          const [from, tall] = [ground[bar] ?? 0, (height * count) / peak];
+          ground[bar] = from + tall;
+          const left = tall - (from && tall > 3 * GAP ? GAP : 0);
+          return tall ? `M${bar + 0.06} ${(height - from - tall).toFixed(2)}h.88v${left.toFixed(2)}h-.88z` : "";
+        });
+        path.setAttribute("d", drawn.join(""));
+        path.setAttribute("fill", layer.colour);
+      }
+    },
+  };
+}
+
+/** Bars of both poles, made once; then they only change their height. @param {number} height */
+function plainBars(height) {
   const node = svg("g", {});
   /** @type {Element[]} */
   let rects = [];
   const build = (/** @type {number} */ size) => {
     rects = Array.from({ length: size }, (_, i) => {
       const middle = (2 * (i + 0.5)) / size - 1; // -1 ... 1
-      return svg("rect", {
-        class: `mn-bar mn-bar-${middle < 0 ? "negative" : "positive"}${over ? " mn-over" : ""}`,
-        x: i + 0.06,
-        width: 0.88,
-        opacity: over ? 1 : 0.3 + 0.6 * Math.abs(middle),
-      });
+      const pole = middle < 0 ? "negative" : "positive";
+      return svg("rect", { class: `mn-bar mn-bar-${pole}`, x: i + 0.06, width: 0.88, opacity: 0.3 + 0.6 * Math.abs(middle) });
     });
     node.replaceChildren(...rects);
   };

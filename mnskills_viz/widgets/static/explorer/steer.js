@@ -13,11 +13,6 @@ function drawing(markup) {
   const node = h("div", { class: "mn-drawing" });
   const parsed = new DOMParser().parseFromString(markup, "text/html");
   node.append(...[...parsed.body.childNodes].map((child) => document.adoptNode(child)));
-  for (const scroller of node.querySelectorAll(".wide")) {
-    scroller.tabIndex = 0; // what is out of sight must be within reach of the keyboard
-    scroller.setAttribute("role", "group");
-    scroller.setAttribute("aria-label", "Figure, may be moved sideways");
-  }
   return node;
 }
 

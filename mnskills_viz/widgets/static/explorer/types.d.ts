@@ -48,7 +48,8 @@ interface Entry {
 interface Histogram {
   limit: number;
   total: number[];
-  categories: { name: string; counts: number[] }[];
+  /** The most frequent first; those have a colour and a symbol, which are the map's. */
+  categories: { name: string; counts: number[]; colour?: string; symbol?: string }[];
 }
 type LabelState = "" | "draft" | "confirmed";
 type Mode = "top" | "quantiles" | "matched";
