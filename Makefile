@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo lab test lint bench clean
+.PHONY: demo lab test lint bench reproduce clean
 
 demo: .venv/core.stamp  ## The whole loop on the demo corpus and the embedded model
 	$(BIN)/mnskills demo demo_study
@@ -22,6 +22,11 @@ lint: .venv/dev.stamp  ## Style, types (those of the front end too), and the dir
 
 bench: .venv/dev.stamp  ## Every benchmark, one after the other
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+SCALE ?= tiny
+reproduce: .venv/dev.stamp  ## The paper's comparison: SCALE=tiny|small|full, MINUTES= MODEL= POOL= TEST=
+	$(BIN)/python -m benchmarks.reproduce --scale $(SCALE) $(foreach option,MINUTES MODEL POOL TEST,\
+	$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 clean:  ## Everything that was made here: environment, caches, the demo's study
 	rm -rf .venv build dist demo_study notebooks/demo_study .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -87,6 +87,11 @@ def safety(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run("06_safety_coverage.ipynb", ROWS, tmp_path_factory.mktemp("safety"))
 
 
+@pytest.fixture(scope="module")
+def compare(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run("07_paper_comparison.ipynb", ROWS, tmp_path_factory.mktemp("compare"))
+
+
 def outputs(notebook: Run, cell: str) -> list[nbformat.NotebookNode]:
     [found] = [c for c in notebook.cells if c.id == cell]
     return found.outputs
@@ -126,6 +131,7 @@ NOTEBOOKS_AND_BARS = [
     ("steer", ("collect:", "gradients:", "axes:", "doses:")),
     ("select", ("collect:", "Loading weights:")),
     ("safety", ("collect:", "Loading weights:")),
+    ("compare", ("Loading weights:", "Writing model shards:")),
 ]
 
 
@@ -419,3 +425,14 @@ def test_the_notebook_of_safety_compares_strategies_on_families_left_out(safety)
         assert re.search(rf"{strategy} [+-]\d\.\d\d ± \d", gains), strategy
     [pairs] = re.findall(r"\*\*(\d+)%\*\*", shown(safety, "twins-said"))
     assert 0 <= int(pairs) <= 100
+
+
+def test_the_notebook_of_the_comparison_shows_the_report_and_takes_an_arm_of_ones_own(compare):
+    assert "What is claimed, and what we see" in shown(compare, "claims")
+    assert "Effect against random" in shown(compare, "forest", "image/svg+xml")
+    rivals = cells_of(shown(compare, "other", "text/html"))
+    assert "weakness_pca" in rivals
+    mine = cells_of(shown(compare, "mine-run", "text/html"))
+    assert {"none", "two_poles"} <= {*mine}
+    [rows] = bold(shown(compare, "mine-said"))
+    assert rows > 2

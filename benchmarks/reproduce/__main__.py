@@ -121,7 +121,11 @@ def _phases(
     """
 
     def cell(name: str, seed: int) -> Part:
-        return cell_name(name, seed), partial(run_cell, ground, results, name, seed)
+        def work() -> None:
+            ground.require(results.read("start"))
+            run_cell(ground, results, name, seed)
+
+        return cell_name(name, seed), work
 
     seeds = range(settings.seeds)
     others = [name for name in settings.arms if name not in CONTROLS]

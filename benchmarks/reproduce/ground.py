@@ -204,6 +204,31 @@ class Ground:
             "bases": {kind: self._about_basis(kind) for kind in self._kinds},
         }
 
+    def require(self, start: dict[str, Any]) -> None:
+        """Refuse a work folder of another start than the results are of.
+
+        Raises
+        ------
+        InputError
+            The model or the corpora differ: a work folder that was made anew on another machine.
+        """
+        there = self.study.about
+        found = {
+            "model": (there["identity"] or {}).get("weights"),
+            "pool and probe": there["corpus"]["hash"],
+            "test": there["test"]["hash"],
+        }
+        made = {
+            "model": start["model"]["weights"],
+            "pool and probe": start["corpus"]["hash"],
+            "test": start["corpus"]["test_hash"],
+        }
+        if differ := [name for name in made if made[name] != found[name]]:
+            raise mn.InputError(
+                f"{self.work} is not the start that the results are of ({', '.join(differ)} "
+                "differ): cells of two starts cannot be compared; choose another --results"
+            )
+
     @property
     def _kinds(self) -> list[str]:
         """Bases that the arms need."""

@@ -148,6 +148,16 @@ def test_other_settings_are_refused_in_one_line(tiny: Path, capsys: pytest.Captu
     assert said.count("\n") == 1
 
 
+def test_cells_of_two_starts_are_not_mixed(tiny: Path, ground: Ground):
+    start = Results(tiny / "results").read("start")
+    ground.require(start)
+    other = start | {"model": start["model"] | {"weights": "0123456789abcdef"}}
+    with pytest.raises(
+        mn.InputError, match=r"not the start that the results are of \(model differ"
+    ):
+        ground.require(other)
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
