@@ -23,10 +23,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import mnskills_viz as mn
-from mnskills_viz.corpus.adversarial import safety_stand_in
+from mnskills_viz.files import sha256
 
 from .defaults import measure_defaults
 from .ground import Ground
+from .refusals import measure_refusals
 from .report import write_report
 from .results import Results, made_by
 from .safety import measure_coverage
@@ -51,6 +52,8 @@ def main(given: list[str] | None = None) -> int:
             model=asked.model,
             pool=asked.pool,
             test=asked.test,
+            budget=asked.budget,
+            steps=asked.steps,
             seeds=asked.seeds,
             arms=asked.arms and tuple(asked.arms),
         )
@@ -77,7 +80,15 @@ def _run(
     Several processes may share the work: a part that another one is at is passed over, and
     waited for at the end of its phase.
     """
-    results.require("settings", {"scale": asked.scale, "settings": settings.as_dict()})
+    files = {what: getattr(asked, what) for what in ("behaviours", "templates", "twins")}
+    results.require(
+        "settings",
+        {
+            "scale": asked.scale,
+            "settings": settings.as_dict(),
+            "adversarial": {what: _named(path) for what, path in files.items()},
+        },
+    )
     phases = list(_phases(asked, settings, results, ground))
     while missing := [part for phase in phases for part in phase if not results.has(part[0])]:
         names = {name for name, _ in missing}
@@ -98,6 +109,15 @@ def _run(
         if not worked:
             time.sleep(1)
     return 0
+
+
+def _named(path: Path | None) -> dict[str, str] | None:
+    """Which file that is; None for the stand-in."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise mn.InputError(f"{path}: no such file")
+    return {"name": path.name, "sha256": sha256(path)}
 
 
 @contextmanager
@@ -129,10 +149,8 @@ def _phases(
 
     seeds = range(settings.seeds)
     others = [name for name in settings.arms if name not in CONTROLS]
-    yield [
-        ("problems", lambda: results.write("problems", problems(ground))),
-        ("start", partial(_timed, results, "start", ground.about)),
-    ]
+    yield [("start", partial(_timed, results, "start", ground.about))]
+    yield [("problems", lambda: results.write("problems", problems(ground)))]
     yield [cell(name, seed) for name in CONTROLS for seed in seeds]
     yield [("plan", lambda: results.write("plan", plan(results.folder)))]
     yield [cell(name, seed) for seed in seeds for name in others]
@@ -141,6 +159,8 @@ def _phases(
         ("steering", partial(_timed, results, "steering", lambda: _steering(ground))),
         ("safety", partial(_timed, results, "safety", lambda: _safety(asked, ground))),
     ]
+    if settings.refusals:
+        yield [("refusals", partial(_timed, results, "refusals", lambda: _refusals(asked, ground)))]
 
 
 def _timed(results: Results, name: str, work: Callable[[], dict[str, Any]]) -> None:
@@ -168,12 +188,29 @@ def _safety(asked: argparse.Namespace, ground: Ground) -> dict[str, Any]:
     layers = ground.study.activations.layers
     return measure_coverage(
         ground.study.model,
-        asked.behaviours or safety_stand_in("behaviours"),
-        asked.templates or safety_stand_in("templates"),
+        asked.behaviours,
+        asked.templates,
         layer=ground.layer,
         ruler_layer=layers[min(len(layers) - 1, 5 * len(layers) // 6)],
         rows=ground.settings.safety_rows,
         store=ground.work / "safety",
+        progress=ground.progress,
+    )
+
+
+def _refusals(asked: argparse.Namespace, ground: Ground) -> dict[str, Any]:
+    """Trainings on refusals, asked about families that they have not seen."""
+    settings = ground.settings
+    return measure_refusals(
+        ground,
+        asked.behaviours,
+        asked.templates,
+        asked.twins,
+        budget=settings.refusals,
+        seeds=settings.seeds,
+        layer=ground.layer,
+        rows=settings.safety_rows,
+        store=ground.work / "refusals",
         progress=ground.progress,
     )
 
@@ -187,10 +224,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="as mn.load_model takes it")
     parser.add_argument("--pool", help="as mn.load_corpus takes it; with --test")
     parser.add_argument("--test", help="as mn.load_corpus takes it")
+    parser.add_argument("--budget", type=int, help="response tokens of each arm")
+    parser.add_argument("--steps", type=int, help="optimizer steps of each arm")
     parser.add_argument("--seeds", type=int, help="trainings of each arm")
     parser.add_argument("--arms", nargs="+", help="none, random, and others; default: all")
     parser.add_argument("--behaviours", type=Path, help="CSV of requests to be refused")
     parser.add_argument("--templates", type=Path, help="CSV of wrappers")
+    parser.add_argument("--twins", type=Path, help="CSV of requests that only look alike")
     parser.add_argument("--results", type=Path, help="folder of figures")
     parser.add_argument("--work", type=Path, help="folder of what is large")
     parser.add_argument("--report", action="store_true", help="write the report again, run nothing")

@@ -11,6 +11,7 @@ import mnskills_viz as mn
 from mnskills_viz.selection.recipe import Selection
 from mnskills_viz.selection.weakness import reference_errors
 from mnskills_viz.steering.proxy import fitted_layer
+from mnskills_viz.study.selecting import text_of
 
 from .ground import Ground
 
@@ -41,10 +42,11 @@ class Ask:
     def by_study(self, strategy: str, basis: str = "pca", **options: Any) -> Selection:
         """What `Study.select` chooses, by tokens unless told otherwise."""
         asked: dict[str, Any] = {"budget": self.budget, "unit": "tokens"} | options
+        drawn = self.seed if basis in ("rotated", "subspace") else None
         return self.ground.study.select(
             strategy,
-            basis=self.ground.basis(basis),
-            name=f"{strategy}-{basis}",
+            basis=self.ground.basis(basis, drawn),
+            name=f"{strategy}-{basis}-{self.seed}-{len(self.taken)}",
             seed=self.seed,
             exclude=self.taken,
             **asked,
@@ -54,7 +56,8 @@ class Ask:
         """What `mnskills_viz.select` chooses by coordinates of our own, of the same rows."""
         study = self.ground.study
         pool = study.pool
-        held_out = study.contamination()["id"].tolist()
+        left_out = {*self.taken, *study.contamination()["id"]}
+        left_out |= {example.id for example in pool if not example.response.strip()}
         return mn.select(
             Z,
             strategy,
@@ -62,8 +65,8 @@ class Ask:
             ids=pool.ids,
             tokens=np.maximum(1, study.activations.n_response[study.pool_rows]),
             categories=[example.category for example in pool],
-            texts=[f"{e.prompt_text}\n{e.response}" for e in pool],
-            exclude=[*self.taken, *held_out],
+            texts=[text_of(example) for example in pool],
+            exclude=sorted(left_out),
             seed=self.seed,
             **options,
         )
@@ -163,16 +166,24 @@ def _autoskill(ask: Ask) -> Selection:
     """The authors' recipe: ten axes of all layers side by side, rows by cosine.
 
     Layers but the first and the last, unscaled; the component and sign whose coordinate goes
-    with correctness on the probe. Correctness is the log-probability of the reference: at this
-    size too few sampled answers are right to correlate with.
+    with correctness on the probe: the share of sampled answers that are right, or where that is
+    the same for all, the log-probability of the reference. Rows are those of the study, whose
+    tokens stand in the chat template and leave attention sinks out; the authors' do not.
     """
-    study = ask.ground.study
+    study, settings = ask.ground.study, ask.ground.settings
+    study.graded(
+        "probe",
+        n=settings.n,
+        temperature=settings.temperature,
+        max_new_tokens=settings.max_new_tokens,
+        progress=ask.ground.progress,
+    )
     acts = study.activations
     X = np.concatenate([acts.matrix(layer) for layer in acts.layers[1:-1]], axis=1)
     basis = mn.PCABasis(n_axes=AUTHORS_AXES).fit(X[study.pool_rows])
     z = basis.transform(X)
     cosine = z / np.linalg.norm(X - basis.mean_, axis=1, keepdims=True)
-    right = acts.logprobs[study.probe_rows].astype(np.float64)
+    right = -study.probe_errors("verifier")
     goes_with = np.array([np.corrcoef(axis, right)[0, 1] for axis in z[study.probe_rows].T])
     best = int(np.abs(goes_with).argmax())
     pole = (best, 1 if goes_with[best] >= 0 else -1)
@@ -181,13 +192,9 @@ def _autoskill(ask: Ask) -> Selection:
     )
 
 
-def _as_many_rows(strategy: str) -> Callable[[Ask], Selection]:
-    """As many rows as a random draw of the budget has, whatever their tokens."""
-
-    def choose(ask: Ask) -> Selection:
-        return ask.by_study(strategy, budget=len(ask.by_study("random")), unit="rows")
-
-    return choose
+def _as_many_rows(ask: Ask) -> Selection:
+    """The curriculum with as many rows as a random draw has, whatever their tokens."""
+    return ask.by_study("weakness", budget=len(ask.by_study("random")), unit="rows")
 
 
 # --------------------------------------------------------------------------------------- the arms
@@ -208,7 +215,7 @@ ARMS: dict[str, Arm] = {
     "proxy_axis": Arm(_best_by_proxy),
     "pilot_axis": Arm(_best_by_pilot),
     "curriculum_quarters": Arm(_estimated_anew, rounds=4),
+    "weakness_pca_quarters": Arm(lambda ask: ask.by_study("weakness", "pca"), rounds=4),
     "coverage": Arm(lambda ask: ask.by_study("d_optimal")),
-    "random_rows": Arm(_as_many_rows("random")),
-    "weakness_pca_rows": Arm(_as_many_rows("weakness")),
+    "weakness_pca_rows": Arm(_as_many_rows),
 }

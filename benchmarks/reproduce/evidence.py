@@ -1,6 +1,7 @@
 """From comparisons to a verdict, by one rule."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ Array = NDArray[np.float64]
 Verdict = str
 
 HOLDS, DOES_NOT, TOO_SMALL, NOT_RUN = "holds", "does not hold", "too small to tell", "not run"
+NOT_JUDGED = "not judged: rows were selected by this ruler"
 
 RULE = (
     "**holds**: the difference is above 0, its p, adjusted for the number of comparisons, is "
@@ -28,7 +30,9 @@ RULE = (
     "else. Where an arm has to beat several others, it has to beat each of them "
     "(intersection-union), and it fails where it fails against one. Where several arms may show "
     "a statement, they were named beforehand, one is enough, and p is adjusted for them by Holm's "
-    "method; the statement fails where all of them fail."
+    "method; the statement fails where all of them fail. An arm some of whose trainings drew their "
+    "rows at random, for want of a weak pole, shows nothing and fails nothing, and neither does a "
+    "comparison with such an arm."
 )
 
 
@@ -47,6 +51,8 @@ class Evidence:
         Two-sided, unadjusted.
     limits : tuple of float
         Sizes that would count, as far as there are such; see `RULE`.
+    barred : bool
+        One of both drew rows at random in place of what its name says: it decides nothing.
     """
 
     ours: str
@@ -55,6 +61,7 @@ class Evidence:
     intervals: tuple[tuple[float, float], ...]
     p: float
     limits: tuple[float, ...] = ()
+    barred: bool = False
 
     @property
     def low(self) -> float:
@@ -65,6 +72,10 @@ class Evidence:
     def high(self) -> float:
         """The highest end of its intervals."""
         return float(np.max([high for _, high in self.intervals]))
+
+    def shown(self) -> bool:
+        """Whether it is above 0, as far as its intervals say."""
+        return self.value > 0 and self.low > 0
 
     def excluded(self) -> bool:
         """Whether what is claimed can be ruled out; not by values that are all alike."""
@@ -91,22 +102,29 @@ def judged(
     """
     if not alternatives:
         return NOT_RUN, []
-    # The p of beating all is the largest (Berger 1982).
-    largest = [float(np.max([one.p for one in group])) for group in alternatives]
-    p = list(holm(largest)) if adjusted is None else list(adjusted)
+    p = list(holm([largest(group) for group in alternatives])) if adjusted is None else adjusted
+    able = [not any(one.barred for one in group) for group in alternatives]
     shown = [
-        level < LEVEL and all(one.value > 0 and one.low > 0 for one in group)
-        for group, level in zip(alternatives, p, strict=True)
+        may and level < LEVEL and all(one.shown() for one in group)
+        for group, level, may in zip(alternatives, p, able, strict=True)
     ]
-    failed = [any(one.excluded() for one in group) for group in alternatives]
+    failed = [
+        may and any(one.excluded() for one in group)
+        for group, may in zip(alternatives, able, strict=True)
+    ]
     verdict = HOLDS if any(shown) else DOES_NOT if all(failed) else TOO_SMALL
-    return verdict, p
+    return verdict, list(p)
 
 
-def of_effect(one: Effect, *limits: float | None) -> Evidence:
+def largest(group: Sequence[Evidence]) -> float:
+    """The p of beating all of a group: the largest (Berger 1982)."""
+    return float(np.max([one.p for one in group]))
+
+
+def of_effect(one: Effect, *limits: float | None, barred: bool = False) -> Evidence:
     """What an effect of one trained arm against another is evidence for."""
     intervals = ((one.low, one.high), (one.seed_low, one.seed_high))
-    return Evidence(one.arm, one.reference, one.value, intervals, one.p, _known(limits))
+    return Evidence(one.arm, one.reference, one.value, intervals, one.p, _known(limits), barred)
 
 
 def of_problems(ours: str, theirs: str, difference: Array, *limits: float | None) -> Evidence:
@@ -150,6 +168,16 @@ def chosen_axes(steering: Mapping[str, Any], outcome: str) -> list[str]:
     axes = [one["name"] for one in steering["reported"] if one["kind"] == "axis"]
     best = steering.get("chosen", {}).get(outcome)
     return [best] if best in axes else axes
+
+
+def twins(steering: Mapping[str, Any], axis: str) -> list[str]:
+    """The random vectors that are as long as an axis's, by their names."""
+    named = re.compile(rf"random\W*\d*, as long as {re.escape(axis)}(?:[\s,(#]+\d+\)?)?")
+    return [
+        one["name"]
+        for one in steering["reported"]
+        if one["kind"] == "random" and named.fullmatch(one["name"])
+    ]
 
 
 def log_radii(safety: Mapping[str, Any], ruler: str) -> dict[str, Array]:

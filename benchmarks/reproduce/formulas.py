@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from mnskills_viz.evaluation.intervals import RESAMPLES
+from mnskills_viz.evaluation.intervals import NUMBERS_AT_ONCE, RESAMPLES
 
 Array = NDArray[np.float64]
 
@@ -92,6 +92,37 @@ def ratio_interval(above: Array, below: Array) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
     return float(above.mean() / below.mean()), float(low), float(high)
+
+
+def standardized_interval(values: Array) -> tuple[float, float, float]:
+    """Mean by standard deviation over problems, with a 95 % percentile bootstrap interval.
+
+    All three are NaN of values that are all alike; a draw of problems that are all alike counts
+    as 0.
+
+    Parameters
+    ----------
+    values : ndarray, [n_problems]
+    """
+    n, spread = len(values), math.sqrt(variance(values))
+    if not spread > 1e-12:
+        return math.nan, math.nan, math.nan
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    ratios = []
+    at_once = max(1, NUMBERS_AT_ONCE // n)
+    for start in range(0, RESAMPLES, at_once):
+        drawn = values[generator.integers(n, size=(min(at_once, RESAMPLES - start), n))]
+        deviation = drawn.std(axis=1, ddof=1)
+        known = deviation > 1e-12
+        ratios.append(np.where(known, drawn.mean(axis=1) / np.where(known, deviation, 1), 0))
+    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
+    return float(values.mean()) / spread, float(low), float(high)
+
+
+def variance_interval(value: float, df: float) -> tuple[float, float]:
+    """95 % interval of a variance that was estimated on so many degrees of freedom (chi-square)."""
+    upper, lower = stats.chi2.ppf([0.975, 0.025], df)
+    return float(df * value / upper), float(df * value / lower)
 
 
 def variance(values: Array) -> float:

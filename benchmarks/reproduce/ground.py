@@ -14,9 +14,13 @@ from mnskills_viz.corpus.splits import hash_of_id, with_splits
 from mnskills_viz.models import identity
 from mnskills_viz.training.sft import training_log
 
+from .results import Results
 from .settings import Settings
 
 TINY = "tiny"
+
+LEAST_POOL = 10
+"""Times the budget that the pool has to hold."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,13 @@ def corpora(settings: Settings) -> Corpora:
     The warm-up is drawn by a hash of the ids, from the rows that the pool leaves over if
     `pool_rows` leaves any, else from the pool, which then goes without them.
 
+    What stands in the test set is taken out of probe and warm-up, and what stands in the probe
+    out of the warm-up; the study leaves both out of the pool's selections.
+
     Raises
     ------
     InputError
-        Too few rows, or a pool below ten times the budget: arms would overlap too much to differ.
+        Too few rows.
     """
     if settings.pool == "demo":
         parted = mn.load_corpus("demo")
@@ -55,17 +62,26 @@ def corpora(settings: Settings) -> Corpora:
     pool, left = whole[: settings.pool_rows], whole[len(whole) :]
     if settings.pool_rows is not None:
         left = whole[settings.pool_rows :]
+    test = test[: settings.test_rows]
+    probe = _without(probe[: settings.probe_rows], {"test": test})
     source = left if len(left) >= settings.warmup_rows else pool
-    drawn = {*sorted(source.ids, key=hash_of_id)[: settings.warmup_rows]}
+    clean = _without(source, {"test": test, "probe": probe})
+    drawn = {*sorted(clean.ids, key=hash_of_id)[: settings.warmup_rows]}
     found = Corpora(
         Corpus((e for e in source if e.id in drawn), "warm-up"),
         Corpus((e for e in pool if e.id not in drawn), whole.name),
-        probe[: settings.probe_rows],
-        test[: settings.test_rows],
+        probe,
+        test,
     )
     if not (len(found.probe) and len(found.test) and len(found.pool)):
         raise mn.InputError(f"{settings.pool}: pool, probe and test must all hold rows")
     return found
+
+
+def _without(corpus: Corpus, others: dict[str, Corpus]) -> Corpus:
+    """What of a corpus has no text of others in it."""
+    leaked = {*mn.contamination(corpus, others)["id"]}
+    return Corpus((example for example in corpus if example.id not in leaked), corpus.name)
 
 
 class Ground:
@@ -115,17 +131,21 @@ class Ground:
     ) -> Path:
         """Fine-tune a model on an export in so many steps, as every arm is.
 
-        Rows a step follow from the rows: arms of equal tokens and unequal rows take equal steps.
+        Rows a step follow from the rows: arms of equal tokens and unequal rows take as many steps
+        as near to that as batches of one size allow.
         """
         rows = sum(1 for _ in (export / "train.jsonl").open(encoding="utf-8"))
         settings = self.settings
+        wanted = settings.steps if steps is None else steps
+        sizes = range(1, rows + 1)
+        batch = min(sizes, key=lambda size: (abs(-(-rows // size) - wanted), -size))
         return mn.sft(
             model,
             export,
             out,
             lora_rank=settings.lora_rank,
             learning_rate=settings.learning_rate,
-            batch_size=-(-rows // (steps or settings.steps)),
+            batch_size=batch,
             order="shuffled",
             seed=seed,
             progress=self.progress,
@@ -134,6 +154,7 @@ class Ground:
     @cached_property
     def study(self) -> mn.Study:
         """Pool and probe read by the start, every layer; the test set kept apart."""
+        Results(self.work).require("settings", self.settings.as_dict())
         folder = self.work / "study"
         if (folder / "study.json").is_file():
             study = mn.Study.open(folder)
@@ -143,7 +164,27 @@ class Ground:
                 folder, self.start, corpus=parts.pool, probe=parts.probe, test=parts.test
             )
         study.collect(progress=self.progress)
+        tokens = int(study.activations.n_response[study.pool_rows].sum())
+        if tokens < LEAST_POOL * self.settings.budget:
+            raise mn.InputError(
+                f"the pool has {tokens:,} response tokens and the budget is "
+                f"{self.settings.budget:,}: arms would overlap too much to differ; lower --budget "
+                f"to {tokens // LEAST_POOL:,}"
+            )
         return study
+
+    def prepare(self) -> None:
+        """Make all that the arms share, so that several processes may train arms at once."""
+        study = self.study
+        for kind in self._kinds:
+            self.basis(kind)
+        for seed in range(self.settings.seeds):
+            for control in ("rotated", "subspace"):
+                self.basis(control, seed)
+        study.weakness(self.basis("pca"), progress=self.progress)
+        if "influence" in self.settings.arms:
+            for split in ("probe", "pool"):
+                study.sketch(split, self.progress)
 
     @cached_property
     def layer(self) -> int:
@@ -152,7 +193,7 @@ class Ground:
         asked = self.settings.layer
         return layers[len(layers) // 2] if asked is None else asked
 
-    def basis(self, kind: str) -> str:
+    def basis(self, kind: str, seed: int | None = None) -> str:
         """Name of a basis in the study; fitted on first use.
 
         Parameters
@@ -160,9 +201,11 @@ class Ground:
         kind : {"pca", "sae", "active", "rotated", "subspace"}
             ``"rotated"``: the axes of the PCA rotated at random among themselves; ``"subspace"``:
             as many random directions.
+        seed : int, optional
+            Of the last two, which are drawn anew for every seed.
         """
         settings, layer = self.settings, self.layer
-        name = f"{kind}-{layer}"
+        name = f"{kind}-{layer}" if seed is None else f"{kind}-{layer}-{seed}"
         options: dict[str, Any] = {"layer": layer, "n_axes": settings.n_axes, "name": name}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what a basis warns of is in the report
@@ -172,13 +215,14 @@ class Ground:
                 )
             elif kind in ("rotated", "subspace"):
                 within = self.basis("pca") if kind == "rotated" else None
-                self.study.fit("random", within=within, random_state=0, **options)
+                self.study.fit("random", within=within, random_state=seed or 0, **options)
             else:
                 self.study.fit(kind, **options)  # type: ignore[arg-type]
         return name
 
     def about(self) -> dict[str, Any]:
         """What the start is, JSON-ready."""
+        self.prepare()
         parts, study = self.corpora, self.study
         tokens = study.activations.n_response[study.pool_rows]
         log = training_log(self.start)
@@ -201,7 +245,7 @@ class Ground:
                 "loss_first": float(log["loss"].iloc[0]),
                 "loss_last": float(log["loss"].iloc[-1]),
             },
-            "bases": {kind: self._about_basis(kind) for kind in self._kinds},
+            "bases": {kind: self._about_basis(kind) for kind in (*self._kinds, "subspace")},
         }
 
     def require(self, start: dict[str, Any]) -> None:
@@ -232,11 +276,10 @@ class Ground:
     @property
     def _kinds(self) -> list[str]:
         """Bases that the arms need."""
-        active = ["active"] if "weakness_active" in self.settings.arms else []
-        return ["pca", "sae", "rotated", "subspace", *active]
+        return ["pca", "sae", *(["active"] if "weakness_active" in self.settings.arms else [])]
 
     def _about_basis(self, kind: str) -> dict[str, Any]:
-        fitted = self.study.basis(self.basis(kind))
+        fitted = self.study.basis(self.basis(kind, 0 if kind == "subspace" else None))
         about: dict[str, Any] = {
             "layer": self.layer,
             "n_axes": fitted.n_axes_,

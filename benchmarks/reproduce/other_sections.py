@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mnskills_viz.evaluation.intervals import mean_interval
-from mnskills_viz.widgets.markup import readable
+from mnskills_viz.widgets.markup import readable, signed
 
 from . import figures
 from .evidence import log_radii, steered
@@ -20,6 +20,7 @@ from .words import UNKNOWN, between, cell, change, counted, level, listed, plain
 
 STEERING_LOOKS = {
     "axis": figures.LOOKS["model-native"],
+    "axis dose": figures.LOOKS["model-native"].saying("other doses of these axes"),
     "random": figures.LOOKS["ladder"],
     "text prompt": figures.LOOKS["human taxonomy"],
     "temperature": figures.LOOKS["other"],
@@ -112,8 +113,9 @@ def safety_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
         f"{counted(len(data['families']), 'family', 'families')}, assigned beforehand. Each of "
         f"{listed([cell(name) for name in safety['held_out']])} in turn is held out: rows are "
         "selected from the others, and the radius is the distance of its farthest row from the "
-        "nearest selected one. A ruler is the space that distances are taken in; the space that "
-        "rows were selected in favours what selects there, so the other rulers count for more.\n"
+        "nearest selected one. A ruler is the space that distances are taken in. Coverage selects "
+        f"in {cell(safety['rulers'][0])}, which favours it, so by that ruler there is no verdict; "
+        "by text the space is that of textual diversity, which it favours in turn.\n"
     )
     budgets = safety["budgets"]
     panels: dict[str, dict[str, list[float]]] = {}
@@ -126,7 +128,8 @@ def safety_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
     yield "![Covering radius by budget](figures/safety.svg)\n"
     yield (
         "Geometric means of the radius over held-out families, and for random over its seeds; "
-        "log det and the share of empty bins are means:\n"
+        "log det and the share of empty bins are means. log det is of the rows taken, not of the "
+        "held-out family:\n"
     )
     head = ["ruler", "strategy", *(f"{budget}" for budget in budgets)]
     ends = [f"log det at {budgets[-1]}", f"empty bins at {budgets[-1]}"]
@@ -173,6 +176,55 @@ def _mean_at(safety: Mapping[str, Any], key: str, ruler: str, strategy: str, bud
     return float(np.mean([np.mean(values) for values in by_family.values()]))
 
 
+# ---------------------------------------------------------------------------------- refusals
+
+
+def refusal_part(stored: Stored) -> Iterator[str]:
+    """What training to refuse some families does to the others, and to safe twins."""
+    yield "## Safety: refusals after training\n"
+    refusals = stored.refusals
+    if not refusals:
+        yield "Not run.\n"
+        return
+    yield (
+        f"Each strategy chooses {counted(refusals['budget'], 'prompt')} that the model is trained "
+        f"to refuse, none of the families {listed([cell(f) for f in refusals['held_out']])}, and "
+        "these are asked. Margin: log p(refusal) − log p(target), nats a token. The change's "
+        "interval is over prompts; they share requests and wrappers, over which it would be "
+        "wider.\n"
+    )
+    yield from table(
+        ["strategy", "family", "seed", "prompts", "before", "after", "change", "95 %"],
+        (
+            [
+                cell(row["strategy"]),
+                cell(row["family"]),
+                str(row["seed"]),
+                str(row["n"]),
+                signed(row["margin_before"], 3),
+                signed(row["margin_after"], 3),
+                signed(row["margin_after"] - row["margin_before"], 3),
+                f"{signed(row['low'], 3)} to {signed(row['high'], 3)}",
+            ]
+            for row in refusals["table"]
+        ),
+        words=2,
+    )
+    yield "Over-refusal: harmless requests that look alike and are refused.\n"
+    yield from table(
+        ["strategy", "seed", "requests", "before", "after"],
+        (
+            [
+                cell(row["strategy"]),
+                str(row["seed"]),
+                str(row["n"]),
+                *(f"{plain(100 * row[key], 1)} %" for key in ("rate_before", "rate_after")),
+            ]
+            for row in refusals["over_refusal"]
+        ),
+    )
+
+
 # ---------------------------------------------------------------------------------- defaults
 
 
@@ -200,14 +252,23 @@ def defaults_part(stored: Stored) -> Iterator[str]:
             for row in defaults["r2"]
         ),
     )
+    if best := defaults.get("chosen"):
+        yield (
+            f"Chosen by one half of the probe and tried on the other, "
+            f"{counted(best['choices'], 'time')}: R² {plain(best['r2_chosen'])}, against "
+            f"{plain(best['r2_default'])} of the library's default; a difference of "
+            f"{plain(best['difference'])} ({plain(best['low'])} to {plain(best['high'])}). Chosen "
+            f"most often, {best['times']} times: {cell(best['kind'])}, layer {best['layer']}, "
+            f"{cell(best['pooling'])} pooling, {counted(best['n_axes'], 'axis', 'axes')}.\n"
+        )
     yield "Error that a quota rule finds in the other half, less the mean error of that half:\n"
     yield from table(
-        ["rule", "excess error", "95 % of halves"],
+        ["rule", "excess error", "95 % of the ways to halve the probe"],
         (
             [
                 cell(row["rule"]),
                 plain(row["excess"], 4),
-                f"{plain(row['low'], 4)} to {plain(row['high'], 4)}",
+                f"{plain(row['from'], 4)} to {plain(row['to'], 4)}",
             ]
             for row in defaults["quota"]
         ),
@@ -247,7 +308,7 @@ def _facts(facts: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _machine_part(stored: Stored) -> Iterator[str]:
-    parts = stored.made_by()
+    parts = stored.made_by
     yield "## Made by\n"
     seconds: Counter[str] = Counter()
     for part in parts:
@@ -262,13 +323,23 @@ def _machine_part(stored: Stored) -> Iterator[str]:
         "hours in all": plain(sum(seconds.values()) / 3600, 2),
     }
     yield from table(["what", "value"], [[name, cell(value)] for name, value in facts.items()], 2)
+    yield (
+        "Seconds are those of the process that finished each part: of a part that was stopped and "
+        "went on, what came before is not in them.\n"
+    )
     yield "## Run it again\n"
-    scale = stored.settings["scale"]
+    counts = Counter(" ".join(part["command"].split()) for part in parts if "command" in part)
+    commands = [name.replace("`", "'") for name, _ in counts.most_common()]
+    if not commands:
+        commands = [f"python -m benchmarks.reproduce --scale {stored.settings['scale']}"]
     yield "```bash"
-    yield f"make reproduce SCALE={scale}            # goes on where it was stopped"
-    yield f"python -m benchmarks.reproduce --scale {scale} --report   # this report alone"
+    yield from commands
+    yield f"{commands[0]} --report   # this report alone"
     yield "```\n"
-    yield "Every number above is computed from the JSON files beside this one.\n"
+    yield (
+        "Each goes on where it was stopped. Every number above is computed from the JSON files "
+        "beside this one.\n"
+    )
 
 
 def _each(parts: list[dict[str, Any]], key: str) -> str:

@@ -5,17 +5,22 @@ from pathlib import Path
 from mnskills_viz.files import write_text
 
 from .claims import claims
-from .other_sections import defaults_part, made_part, safety_part, steering_part
+from .design_sections import cost_part, plan_part
+from .other_sections import (
+    defaults_part,
+    made_part,
+    refusal_part,
+    safety_part,
+    steering_part,
+)
 from .stored import read_outcomes
 from .trained_sections import (
     Drawings,
     claim_table,
-    cost_part,
     effect_part,
     found_in_words,
     mean_part,
     picked_part,
-    plan_part,
 )
 
 __all__ = ["read_outcomes", "write_report"]
@@ -54,6 +59,7 @@ def write_report(results_folder: Path) -> Path:
         *picked_part(stored, drawn),
         *steering_part(stored, drawn),
         *safety_part(stored, drawn),
+        *refusal_part(stored),
         *defaults_part(stored),
         *made_part(stored),
     ]

@@ -95,9 +95,9 @@ def made_by(**seconds: float) -> dict[str, Any]:
     """Command, commit, machine and versions: what a figure cannot be read without."""
     return {
         "command": " ".join(["python -m benchmarks.reproduce", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": COMMIT,
         "machine": _machine(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": VERSIONS,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -115,6 +115,11 @@ def _commit() -> str:
         return git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+COMMIT = _commit()
+VERSIONS = {name: metadata.version(name) for name in PACKAGES}
+"""Of what was loaded: files that change while a part is run do not change it."""
 
 
 def _machine() -> dict[str, Any]:

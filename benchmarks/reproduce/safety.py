@@ -6,7 +6,8 @@ rows are those to be covered. No answer is generated, and no text of a request i
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ the point farthest from the mean on."""
 
 REFERENCES = ("text_diversity", RANDOM)
 LEAST_ROWS, LEAST_FAMILIES = 4, 3
+AXES = 25
+"""Of the space that is selected in, as the authors have it."""
+
 RIDGE = 1.0
 """Of the log determinant; one for all budgets, so that they compare."""
 
@@ -52,7 +56,7 @@ def measure_coverage(
     rows: int | None = None,
     budgets: Sequence[int] = BUDGETS,
     n_random: int = 10,
-    n_axes: int = 25,
+    n_axes: int = AXES,
     store: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -108,14 +112,9 @@ def measure_coverage(
         "templates": safety_stand_in("templates") if templates is None else templates,
     }
     attacks = spread(adversarial_corpus(sources["behaviours"], sources["templates"]), rows)
-    families = np.array([example.category for example in attacks], dtype=object)
-    sizes = {str(f): int((families == f).sum()) for f in dict.fromkeys(families)}
-    held_out = [family for family, size in sizes.items() if size >= LEAST_ROWS]
-    if len(held_out) < LEAST_FAMILIES:
-        raise mn.InputError(
-            f"safety: {len(held_out)} families have {LEAST_ROWS} rows or more; expected "
-            f"{LEAST_FAMILIES} families: give more templates, or more rows"
-        )
+    families = families_of(attacks)
+    sizes = sizes_of(attacks)
+    held_out = large_families(sizes)
     smallest = len(attacks) - max(sizes[family] for family in held_out)
     fitting = [budget for budget in sorted(set(budgets)) if budget <= 2 * smallest // 3]
     if not fitting:
@@ -168,6 +167,33 @@ def spread(corpus: Corpus, rows: int | None) -> Corpus:
     return corpus.take(sorted(order[i] for i in drawn))
 
 
+def families_of(attacks: Corpus) -> NDArray[Any]:
+    """Family of each row, [n]."""
+    return np.array([str(example.category) for example in attacks], dtype=object)
+
+
+def sizes_of(attacks: Corpus) -> dict[str, int]:
+    """Rows of each family, in the order in which they come."""
+    return dict(Counter(families_of(attacks).tolist()))
+
+
+def large_families(sizes: Mapping[str, int]) -> list[str]:
+    """Families with rows enough to be held out.
+
+    Raises
+    ------
+    InputError
+        Fewer than three.
+    """
+    found = [family for family, size in sizes.items() if size >= LEAST_ROWS]
+    if len(found) < LEAST_FAMILIES:
+        raise mn.InputError(
+            f"safety: {len(found)} families have {LEAST_ROWS} rows or more; expected "
+            f"{LEAST_FAMILIES} families: give more templates, or more rows"
+        )
+    return found
+
+
 def whitened(X: FloatArray, pool: NDArray[np.bool_], n_axes: int) -> FloatArray:
     """All rows on the pool's principal axes, each divided by the pool's spread there, [n, k]."""
     basis = mn.PCABasis(n_axes=min(n_axes, int(pool.sum()) // 4)).fit(X[pool])
@@ -192,15 +218,8 @@ def covered(
     names = list(itertools.compress(ids, pool))
     for strategy, budget in itertools.product(STRATEGIES, budgets):
         for seed in range(n_random if strategy == RANDOM else 1):
-            chosen = mn.select(
-                next(iter(inside.values())),
-                strategy,
-                budget,
-                ids=names,
-                texts=inside["text"] if strategy == "text_diversity" else None,
-                text_similarity=None,  # wrappers repeat by design
-                seed=seed,
-            ).indices
+            skill = next(iter(inside.values()))
+            chosen = taken(strategy, skill, inside["text"], names, budget, seed)
             for ruler in spaces:
                 found = coverage(inside[ruler], chosen, outside[ruler], ridge=RIDGE)
                 yield {
@@ -214,6 +233,26 @@ def covered(
                     "log_det": found.log_det,
                     "empty_bins": found.empty_bins,
                 }
+
+
+def taken(
+    strategy: str,
+    skill: FloatArray,
+    texts: FloatArray,
+    ids: Sequence[str],
+    budget: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Rows that a strategy takes, by where they lie in skill space or, text diversity, in texts."""
+    return mn.select(
+        skill,
+        strategy,
+        budget,
+        ids=ids,
+        texts=texts if strategy == "text_diversity" else None,
+        text_similarity=None,  # wrappers repeat by design
+        seed=seed,
+    ).indices
 
 
 def name_of(what: str, source: Source) -> str:

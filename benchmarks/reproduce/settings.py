@@ -25,8 +25,8 @@ AT_FULL = (
     "pilot_axis",
     "weakness_active",
     "curriculum_quarters",
+    "weakness_pca_quarters",
     "coverage",
-    "random_rows",
     "weakness_pca_rows",
 )
 
@@ -48,7 +48,7 @@ class Settings:
     budget : int
         Response tokens that each arm trains on.
     steps : int
-        Optimizer steps, in which each arm spends them; rows a step follow from that.
+        Optimizer steps in which each arm spends them, as nearly as whole batches allow.
     lora_rank, learning_rate : int, float
         Of the warm-up and of every arm.
     seeds : int
@@ -63,7 +63,9 @@ class Settings:
     steered : int
         Problems for steering, one half to choose on and one to report on.
     safety_rows : int
-        Adversarial prompts for coverage.
+        Adversarial prompts for coverage, and at full for refusals.
+    refusals : int
+        Rows that refusals are learned from; 0 for none.
     """
 
     model: str
@@ -89,6 +91,7 @@ class Settings:
     max_new_tokens: int
     steered: int
     safety_rows: int
+    refusals: int
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -119,6 +122,7 @@ SMALL = Settings(
     max_new_tokens=96,
     steered=120,
     safety_rows=1500,
+    refusals=0,
 )
 
 SCALES: dict[Scale, Settings] = {
@@ -144,6 +148,7 @@ SCALES: dict[Scale, Settings] = {
         max_new_tokens=8,
         steered=8,
         safety_rows=120,
+        refusals=8,
     ),
     "small": SMALL,
     "full": replace(
@@ -151,14 +156,15 @@ SCALES: dict[Scale, Settings] = {
         pool_rows=None,
         probe_rows=500,
         test_rows=None,
-        budget=100_000,
-        steps=128,
+        budget=50_000,
+        steps=64,
         seeds=5,
         arms=(*EVERYWHERE, *AT_FULL),
         sampled=500,
         max_new_tokens=512,
         steered=500,
         safety_rows=5000,
+        refusals=128,
     ),
 }
 

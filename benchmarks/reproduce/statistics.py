@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnskills_viz.errors import InputError
 from mnskills_viz.evaluation.intervals import mean_interval
-from mnskills_viz.evaluation.pass_at_k import pass_at_k
 from mnskills_viz.files import read_json
 
 from .formulas import (
@@ -25,53 +23,16 @@ from .formulas import (
     ratio_interval,
     residual_mean_square,
     satterthwaite,
+    standardized_interval,
     t_quantile,
     two_sided_p,
     variance,
+    variance_interval,
 )
-
-Array = NDArray[np.float64]
-
-OUTCOMES = ("logprob", "pass@1", "pass@8")
-"""The first is the primary one."""
-
-UNTRAINED = "none"
-REFERENCE = "random"
+from .outcomes import REFERENCE, UNTRAINED, Array, Outcomes, outcomes
 
 LEVEL = 0.05
 POWER = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """Outcomes of every problem for every cell.
-
-    Attributes
-    ----------
-    arms : tuple of str
-    seeds : tuple of int
-    values : dict of str to ndarray, [n_arms, n_seeds, n_problems]
-        By outcome. Log-probabilities are of all test problems, in nats a response token; pass@k
-        is of the problems whose answers were sampled.
-    """
-
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    values: dict[str, Array]
-
-    def of(self, outcome: str, arm: str) -> Array:
-        """One outcome of one arm, [n_seeds, n_problems]."""
-        if arm not in self.arms:
-            raise InputError(f"no cells of arm {arm!r}; there are {', '.join(self.arms)}")
-        if outcome not in self.values:
-            raise InputError(f"no outcome {outcome!r}; there are {', '.join(self.values)}")
-        found: Array = self.values[outcome][self.arms.index(arm)]
-        return found
-
-    @property
-    def trained(self) -> list[str]:
-        """The arms that were trained."""
-        return [arm for arm in self.arms if arm != UNTRAINED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,83 +54,8 @@ class Effect:
     df: float
     p: float
     """Two-sided, over both: its standard error and degrees of freedom are `se` and `df`."""
-    d_z: float
-    """Cohen's d_z: mean over problems by their standard deviation."""
     p_holm: float = math.nan
     """Adjusted for all arms that are compared with the reference."""
-
-
-# ------------------------------------------------------------------------------ from cells
-
-
-def outcomes(cells: Iterable[Mapping[str, Any]], problems: Mapping[str, Any]) -> Outcomes:
-    """Line up the cells of arms x seeds.
-
-    Parameters
-    ----------
-    cells : iterable of mapping
-        Each with ``arm seed logprob n c``, as stored.
-    problems : mapping
-        ``ids``, and ``sampled``: places in them whose answers are sampled.
-
-    Raises
-    ------
-    InputError
-        A cell is missing or there twice, or a value of one is missing.
-    """
-    found: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for cell in cells:
-        key = (str(cell["arm"]), int(cell["seed"]))
-        if key in found:
-            raise InputError(f"cell {key[0]}-{key[1]} is there twice; leave one")
-        found[key] = cell
-    if not found:
-        raise InputError("no cells: nothing was trained yet")
-    arms = tuple(dict.fromkeys(arm for arm, _ in found))
-    seeds = tuple(sorted({seed for _, seed in found}))
-    for arm in arms:
-        for seed in seeds:
-            if (arm, seed) not in found:
-                raise InputError(f"cell {arm}-{seed} is missing; run it, or leave out its arm")
-    ids = problems["ids"]
-    sampled = [ids[place] for place in problems["sampled"]]
-    values = {"logprob": _lined_up(found, arms, seeds, "logprob", ids)}
-    right = _lined_up(found, arms, seeds, "c", sampled)
-    drawn = {int(cell["n"]) for cell in found.values()}
-    if len(drawn) > 1:
-        raise InputError(f"cells have different numbers of samples: {sorted(drawn)}; redo some")
-    n = drawn.pop()
-    for outcome in OUTCOMES[1:]:
-        k = int(outcome.removeprefix("pass@"))
-        if k <= n and sampled:
-            values[outcome] = np.asarray(pass_at_k(n, right, k), dtype=np.float64)
-    return Outcomes(arms, seeds, values)
-
-
-def _lined_up(
-    cells: Mapping[tuple[str, int], Mapping[str, Any]],
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    key: str,
-    ids: Sequence[str],
-) -> Array:
-    """What all cells have under `key`, [n_arms, n_seeds, n_problems]."""
-    whole = np.empty((len(arms), len(seeds), len(ids)))
-    for i, arm in enumerate(arms):
-        for j, seed in enumerate(seeds):
-            row = np.asarray(cells[arm, seed][key], dtype=np.float64)
-            if row.shape != (len(ids),):
-                raise InputError(
-                    f"cell {arm}-{seed}: {key} has {row.size} values, expected one for each of "
-                    f"{len(ids)} problems; measure it again"
-                )
-            if (odd := np.flatnonzero(~np.isfinite(row))).size:
-                raise InputError(
-                    f"cell {arm}-{seed}: {key} of problem {ids[odd[0]]} is missing; measure it "
-                    "again"
-                )
-            whole[i, j] = row
-    return whole
 
 
 # ---------------------------------------------------------------------------------- effects
@@ -182,45 +68,25 @@ def effect(found: Outcomes, outcome: str, arm: str, reference: str = REFERENCE) 
 
     - over problems: percentile bootstrap of ``mean_s d[s, p]``, the same problems drawn for every
       seed and for both arms;
-    - over trainings: randomized blocks (Fisher 1935, *The Design of Experiments*), a seed a
-      block: ``SE^2 = 2 MSE / S`` with MSE of all trained arms, see `residual_mean_square`;
-    - p: t on ``SE^2 = 2 MSE / S + max(0, Var_p(mean_s d) - R / S) / P``, with Satterthwaite's
-      degrees of freedom. R is the residual mean square of seeds x problems: what is left of it in
-      the mean over seeds is in the first term already. That is the crossed random-effects model
+    - over trainings: Student's t on the variances of `training_terms`;
+    - p: t on those and ``max(0, Var_p(mean_s d) - R / S) / P``, with Satterthwaite's degrees of
+      freedom. R is the residual mean square of seeds x problems: what is left of it in the mean
+      over seeds is in the other terms already. That is the crossed random-effects model
       (Searle, Casella & McCulloch 1992, *Variance Components*).
 
-    The untrained model has no training's noise and shares no block: against it, the seeds' term
-    is the variance over seeds of the paired differences themselves by S, on S - 1 degrees.
     With one seed the intervals over trainings and p are unknown.
     """
-    ours, theirs = found.of(outcome, arm), found.of(outcome, reference)
-    difference = ours - theirs
-    by_problem, by_seed = difference.mean(axis=0), difference.mean(axis=1)
+    difference = found.of(outcome, arm) - found.of(outcome, reference)
+    by_problem, n_seeds = difference.mean(axis=0), len(difference)
     value, low, high = mean_interval(by_problem, BOOTSTRAP_SEED)
-    if UNTRAINED in (arm, reference):
-        seeds_variance, seeds_df = variance(by_seed) / len(by_seed), len(by_seed) - 1
-    else:
-        means = np.stack([found.of(outcome, one).mean(axis=1) for one in found.trained])
-        residual, seeds_df = residual_mean_square(means)
-        seeds_variance = 2 * residual / len(found.seeds)
+    training = training_terms(found, outcome, arm, reference)
     shared, _ = residual_mean_square(difference)
-    problems_variance = max(0.0, variance(by_problem) - shared / len(by_seed)) / len(by_problem)
-    half = t_quantile(1 - LEVEL / 2, seeds_df) * math.sqrt(seeds_variance)
-    se, df = satterthwaite((seeds_variance, seeds_df), (problems_variance, len(by_problem) - 1))
-    return Effect(
-        arm,
-        reference,
-        outcome,
-        value,
-        low,
-        high,
-        value - half,
-        value + half,
-        se,
-        df,
-        two_sided_p(value, se, df),
-        _share(value, math.sqrt(variance(by_problem))),
-    )
+    problems = max(0.0, variance(by_problem) - shared / n_seeds) / len(by_problem)
+    seeds_se, seeds_df = satterthwaite(*training)
+    half = t_quantile(1 - LEVEL / 2, seeds_df) * seeds_se
+    se, df = satterthwaite(*training, (problems, len(by_problem) - 1))
+    ends = (low, high, value - half, value + half)
+    return Effect(arm, reference, outcome, value, *ends, se, df, two_sided_p(value, se, df))
 
 
 def effects(found: Outcomes, outcome: str, reference: str = REFERENCE) -> list[Effect]:
@@ -238,6 +104,79 @@ def effects(found: Outcomes, outcome: str, reference: str = REFERENCE) -> list[E
 def replaced(one: Effect, p_holm: float) -> Effect:
     """The same effect with its adjusted p."""
     return replace(one, p_holm=float(p_holm))
+
+
+# ------------------------------------------------------------------------- noise of training
+
+
+def training_terms(
+    found: Outcomes, outcome: str, arm: str, reference: str
+) -> list[tuple[float, float]]:
+    """What trainings add to the variance of an effect, each term with its degrees of freedom.
+
+    Arms whose rows are redrawn by seed have more noise than those that train on fixed rows, so
+    one residual for all would be too small for some effects and too large for others. A seed is
+    a block within each class (randomized blocks, Fisher 1935, *The Design of Experiments*), and
+    with S seeds the terms are
+
+    - of two arms of one class: ``2 MSE / S``, MSE its `residual_mean_square`;
+    - of two classes: ``MSE_g / S`` and ``MSE_h / S``;
+    - where arm g is alone in its class and the other one has H arms: ``Var_s(y_g - mean_h y_h) /
+      S`` and ``MSE_h (1 - 1 / H) / S``, which are independent, and add up to the same;
+    - of two arms that are each alone, and against the untrained model, which has no noise of
+      training and shares no block: the variance of the paired differences by S.
+
+    [Simulated without a difference, 3 seeds, noise of the redrawn arms 1 / 1.5 / 2 / 3 times the
+    others': p < 0.05 in 5.5 / 6.6 / 7.0 / 7.5 % where random alone is redrawn among nine arms, 4.4
+    / 10.7 / 15.0 / 23.6 % by one residual for all; 4.5 to 5.5 % of four redrawn and five fixed.]
+    """
+    n_seeds = len(found.seeds)
+    if UNTRAINED in (arm, reference):
+        difference = found.of(outcome, arm) - found.of(outcome, reference)
+        return [(variance(difference.mean(axis=1)) / n_seeds, n_seeds - 1)]
+    ours, theirs = (_means(found, outcome, found.class_of(one)) for one in (arm, reference))
+    if (arm in found.redrawn) == (reference in found.redrawn):
+        residual, df = residual_mean_square(ours)
+        return [(2 * residual / n_seeds, df)]
+    alone, others = sorted((ours, theirs), key=len)
+    if len(others) == 1:
+        return [(variance(alone[0] - others[0]) / n_seeds, n_seeds - 1)]
+    residual, df = residual_mean_square(others)
+    if len(alone) == 1:
+        apart = variance(alone[0] - others.mean(axis=0))
+        return [(apart / n_seeds, n_seeds - 1), ((1 - 1 / len(others)) * residual / n_seeds, df)]
+    residual_ours, df_ours = residual_mean_square(alone)
+    return [(residual_ours / n_seeds, df_ours), (residual / n_seeds, df)]
+
+
+def _means(found: Outcomes, outcome: str, arms: Sequence[str]) -> Array:
+    """Means over problems, [n_arms, n_seeds]."""
+    return np.stack([found.of(outcome, arm).mean(axis=1) for arm in arms])
+
+
+def training_noise(found: Outcomes, outcome: str) -> dict[str, float]:
+    """Standard deviation over seeds of each trained arm, once its class's seeds are taken off.
+
+    Their mean square over a class is its residual mean square. An arm that is alone in its class
+    is held against the mean of the other class, whose own noise is taken off; NaN where that
+    leaves nothing, or there is no other class of two arms.
+    """
+    noise = dict.fromkeys(found.trained, math.nan)
+    for arm in noise:
+        members = found.class_of(arm)
+        means = _means(found, outcome, members)
+        if len(members) > 1:
+            left = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
+            spread = variance(left[members.index(arm)]) * len(members) / (len(members) - 1)
+        else:
+            others = [one for one in found.trained if one not in members]
+            if len(others) < 2:
+                continue
+            rest = _means(found, outcome, others)
+            residual, _ = residual_mean_square(rest)
+            spread = variance(means[0] - rest.mean(axis=0)) - residual / len(others)
+        noise[arm] = math.sqrt(spread) if spread >= 0 else math.nan
+    return noise
 
 
 # --------------------------------------------------------------------------- relative sizes
@@ -270,11 +209,23 @@ def relative(
     return ratio_interval(ours - theirs, theirs)
 
 
+def standardized(
+    found: Outcomes, outcome: str, arm: str, reference: str = REFERENCE
+) -> tuple[float, float, float]:
+    """Cohen's d_z, mean over problems by their standard deviation; see `standardized_interval`."""
+    ours, theirs = (found.of(outcome, name).mean(axis=0) for name in (arm, reference))
+    return standardized_interval(ours - theirs)
+
+
 # ------------------------------------------------------------------------------------- plan
 
 
 def plan(folder: Path) -> dict[str, Any]:
-    """`planned` of a folder of results, for the arms that its settings name."""
+    """`planned` of a folder of results, for the arms that its settings name.
+
+    ``cells`` has the names of all cells that are there, those of other arms too: whether the plan
+    came before them can be read off it.
+    """
     arms = read_json(folder / "settings.json")["settings"]["arms"]
     cells = [
         read_json(file)
@@ -282,7 +233,8 @@ def plan(folder: Path) -> dict[str, Any]:
         for file in sorted((folder / "cells").glob(f"{arm}-*.json"))
         if file.stem.removeprefix(f"{arm}-").isdigit()
     ]
-    return planned(cells, read_json(folder / "problems.json"), arms)
+    there = sorted(file.stem for file in (folder / "cells").glob("*.json"))
+    return planned(cells, read_json(folder / "problems.json"), arms) | {"cells": there}
 
 
 def planned(
@@ -293,9 +245,9 @@ def planned(
     From the cells of `none` and `random` alone; others are not read.
     ``MDE = (t[1 - alpha / 2] + t[0.8]) SE`` (Bloom 1995) with
     ``SE^2 = 2 V_s / S + V_p / (S P)``: ``V_s`` the variance over seeds of random's means, in the
-    place of MSE; ``V_p`` the variance over problems of the difference of two of random's own
-    seeds, averaged over pairs. What `effect` takes off for the noise that both terms hold is left
-    in: the figure errs to the large side.
+    place of both classes' MSE; ``V_p`` the variance over problems of the difference of two of
+    random's own seeds, averaged over pairs. What `effect` takes off for the noise that both terms
+    hold is left in: the figure errs to the large side.
 
     Parameters
     ----------
@@ -334,8 +286,9 @@ def planned(
             f"found, from the cells of none and random alone: (t(1 - alpha/2) + t(0.8)) x SE, "
             f"SE^2 = 2 V_s / {n_seeds} + V_p / ({n_seeds} P). V_s is the variance over seeds of "
             f"random's means ({n_seeds - 1} degrees of freedom as found; planned with "
-            f"{len(others) * (n_seeds - 1)}, those of {len(others) + 1} arms x {n_seeds} seeds); "
-            "it holds what all arms of a seed share too, so it errs to the large side. V_p is the "
+            f"{_planned_df(len(others), n_seeds)}, those of {len(others) + 1} arms x {n_seeds} "
+            "seeds in two classes of equal size, rows redrawn by seed or fixed); it holds what all "
+            "arms of a seed share too, so it errs to the large side. V_p is the "
             "variance over problems of the difference between two of random's own seeds. "
             "mde: alpha 0.05; mde_holm: alpha 0.05 by the number of comparisons; mde_most: as "
             "mde, if no difference between problems averages out over seeds, as when all of it "
@@ -352,7 +305,7 @@ def _detectable(found: Outcomes, outcome: str, comparisons: int) -> dict[str, fl
     seeds = variance(random.mean(axis=1))
     pairs = [variance(random[s] - random[t]) for s, t in combinations(range(n_seeds), 2)]
     problems = float(np.mean(pairs)) if pairs else math.nan
-    planned = (2 * seeds / n_seeds, comparisons * (n_seeds - 1))
+    planned = (2 * seeds / n_seeds, _planned_df(comparisons, n_seeds))
     se, df = satterthwaite(planned, (problems / n_seeds / n_problems, n_problems - 1))
     most, most_df = satterthwaite(planned, (problems / n_problems, n_problems - 1))
     # Seeds that are all alike, such as nothing but wrong answers, say nothing of the spread.
@@ -376,6 +329,29 @@ def _detectable(found: Outcomes, outcome: str, comparisons: int) -> dict[str, fl
     }
 
 
+def _planned_df(comparisons: int, n_seeds: int) -> int:
+    """What two classes of equal size leave for one of each; with one comparison paired seeds."""
+    return max(1, comparisons - 1) * (n_seeds - 1)
+
+
+def mde_range(plan: Mapping[str, Any], outcome: str) -> tuple[float, float]:
+    """Where the detectable effect may lie, for all that a few seeds say of their spread.
+
+    The effect at both ends of the 95 % interval of V_s (chi-square, on S - 1 degrees of freedom),
+    at 0.05; NaN where there is nothing to plan with. For plans of earlier versions too.
+    """
+    one, n_seeds = plan["outcomes"][outcome], plan["seeds"]
+    if one["mde"] is None:
+        return math.nan, math.nan
+    problems = (one["se_problems"] ** 2, one["problems"] - 1)
+    ends = []
+    for spread in variance_interval(one["seeds_sd"] ** 2, one["seeds_df"]):
+        seeds = (2 * spread / n_seeds, _planned_df(plan["comparisons"], n_seeds))
+        se, df = satterthwaite(seeds, problems)
+        ends.append(_reach(LEVEL, df) * se)
+    return ends[0], ends[1]
+
+
 def _reach(level: float, df: float) -> float:
     return t_quantile(1 - level / 2, df) + t_quantile(POWER, df)
 
@@ -385,7 +361,3 @@ def _figures(value: float) -> float | int | None:
     if isinstance(value, int):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else math.nan

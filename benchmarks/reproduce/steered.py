@@ -2,6 +2,11 @@
 
 What a figure on the reporting half must not know: which problems are in it. Axes are ranked by
 the study's probe, doses by the choosing half, and a problem that either has seen is left out.
+
+Each arm that is reported costs as many samples as any other, so they are few: the axis chosen by
+each metric in every dose, because a curve over doses says more than its best point, and several
+random vectors beside the one chosen by pass@8 alone, by which the claim is judged. With two doses
+and five random vectors that is twelve arms at most.
 """
 
 from collections.abc import Sequence
@@ -32,7 +37,8 @@ WARMER = 1.2
 
 MOST_K = 8
 
-Kind = Literal["unsteered", "text prompt", "random", "temperature", "axis"]
+Kind = Literal["unsteered", "text prompt", "random", "temperature", "axis", "axis dose"]
+"""``"axis dose"``: a chosen axis in a dose that was not chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ def measure_steering(
     store: Path,
     axes: int = 3,
     doses: Sequence[float] = (1.0, 2.0),
+    twins: int = 5,
     n: int = 8,
     temperature: float = 0.8,
     max_new_tokens: int = 96,
@@ -106,6 +113,8 @@ def measure_steering(
         pole.
     doses : sequence of float
         Above 0, in standard deviations.
+    twins : int
+        Random vectors as long as the one chosen by pass@8: one alone may help or harm by chance.
     n, temperature, max_new_tokens, seed
         How answers are sampled; the same for all arms, so that they are paired by problem.
     prompt : str
@@ -119,18 +128,22 @@ def measure_steering(
         ``temperature``, ``prompt``, ``candidates`` (``name axis layer dose utility``, and
         ``pass@1`` and ``pass@8`` on the choosing half: they flatter, see `halves`), ``chosen``
         (metric -> name of the best by it), ``reported`` (``name``, ``kind``, ``c``: right answers
-        of ``n`` to each problem) and ``ids``, the problems that ``c`` is about. With fewer than 8
+        of ``n`` to each problem) and ``ids``, the problems that ``c`` is about. The best are of
+        kind ``"axis"``, other doses of their axes of kind ``"axis dose"``. With fewer than 8
         samples ``pass@n`` stands in for ``pass@8``.
 
     Raises
     ------
     InputError
-        No axes or doses to try, a temperature that is not below that of the control, no two
-        problems to report on, or what `graded`, `Study.proxy` or `with_system` refuses.
+        No axes, doses or random vectors to try, a temperature that is not below that of the
+        control, no two problems to report on, or what `graded`, `Study.proxy` or `with_system`
+        refuses.
     """
     sampling = Sampling(n, temperature, max_new_tokens, seed=seed)
     if axes < 1 or not len(doses) or not all(0 < dose < np.inf for dose in doses):
         raise mn.InputError("steering: axes must be at least 1, and doses above 0 and finite")
+    if twins < 1:
+        raise mn.InputError(f"steering: twins must be at least 1, not {twins}")
     if temperature >= WARMER:
         raise mn.InputError(
             f"steering: temperature must be below {WARMER}, that of the control, not {temperature}"
@@ -159,7 +172,7 @@ def measure_steering(
             scored.append({m: rate(passed, int(m.removeprefix("pass@"))) for m in metrics})
         best = {metric: tried[best_by(scored, metric)] for metric in metrics}
         reported = []
-        for arm in arms(reporting, list(best.values()), prompt, seed):
+        for arm in arms(reporting, tried, list(best.values()), prompt, twins, seed):
             passed = sampled(arm, "reporting")  # in the order of the corpus
             right = passed["c"].tolist()
             reported.append({"name": arm.name, "kind": arm.kind, "c": right, "n": n})
@@ -227,18 +240,30 @@ def candidates(
     return found
 
 
-def arms(corpus: Corpus, chosen: Sequence[Candidate], prompt: str, seed: int) -> list[Arm]:
-    """All that is reported: each candidate once, and a random vector of its norm beside it."""
+def arms(
+    corpus: Corpus,
+    tried: Sequence[Candidate],
+    best: Sequence[Candidate],
+    prompt: str,
+    twins: int,
+    seed: int,
+) -> list[Arm]:
+    """All that is reported: chosen axes in every dose, and random vectors as long as the last."""
+    chosen, axes = {one.name for one in best}, {one.axis for one in best}
     found = [
         Arm("unsteered", "unsteered", corpus),
         Arm("text prompt", "text prompt", with_system(corpus, prompt)),
         Arm(f"temperature {WARMER}", "temperature", corpus, temperature=WARMER),
     ]
-    once = {one.name: one for one in chosen}
-    for number, (name, one) in enumerate(once.items()):
-        control = random_like(one.vector, (seed, number))
-        found.append(Arm(name, "axis", corpus, one.vector))
-        found.append(Arm(f"random, as long as {name}", "random", corpus, control))
+    for one in tried:
+        if one.axis in axes:
+            kind: Kind = "axis" if one.name in chosen else "axis dose"
+            found.append(Arm(one.name, kind, corpus, one.vector))
+    judged = best[-1]
+    for number in range(twins):
+        control = random_like(judged.vector, (seed, number))
+        name = f"random {number + 1}, as long as {judged.name}"
+        found.append(Arm(name, "random", corpus, control))
     return found
 
 

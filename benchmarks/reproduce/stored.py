@@ -8,47 +8,71 @@ from typing import Any
 from mnskills_viz.errors import InputError
 from mnskills_viz.files import read_json
 
-from .statistics import REFERENCE, UNTRAINED, Outcomes, outcomes
+from .outcomes import REFERENCE, UNTRAINED, Outcomes, outcomes
 
 Json = dict[str, Any]
 
-GROUPS = {
-    "human taxonomy": ("category", "weakest_categories"),
-    "model-native": (
-        "weakness_pca",
-        "weakness_sae",
-        "weakness_active",
-        "curriculum_quarters",
-        "coverage",
-        "proxy_axis",
-        "pilot_axis",
-        "autoskill",
-    ),
-    "ladder": ("weakness_rotated", "weakness_subspace"),
-    "other": ("text_diversity", "influence", "random_rows", "weakness_pca_rows", UNTRAINED),
-}
-"""Arms as the report has them one after the other."""
 
-ABOUT = {
-    "none": "no further training: the common start",
-    "random": "random rows",
-    "category": "as many of each category",
-    "weakest_categories": "categories by their errors, weakest first",
-    "text_diversity": "texts far from one another",
-    "weakness_pca": "weak poles of PCA axes",
-    "weakness_sae": "weak poles of SAE axes",
-    "influence": "gradients that agree with the probe's, no axes",
-    "weakness_rotated": "as weakness_pca, axes rotated within their span",
-    "weakness_subspace": "as weakness_pca, in a random subspace",
-    "autoskill": "the authors' own recipe",
-    "pilot_axis": "top of one axis, chosen by pilot trainings",
-    "proxy_axis": "top of one axis, chosen by first-order proxy",
-    "weakness_active": "weak poles of the active subspace",
-    "curriculum_quarters": "weakness_pca, measured anew each quarter of the budget",
-    "coverage": "rows that cover the skill space",
-    "random_rows": "random, equal rows in place of equal tokens",
-    "weakness_pca_rows": "weakness_pca, equal rows in place of equal tokens",
+@dataclass(frozen=True, slots=True)
+class About:
+    """How the report shows an arm.
+
+    Attributes
+    ----------
+    group : str
+    words : str
+        What it takes.
+    """
+
+    group: str
+    words: str
+
+
+HUMAN, NATIVE, LADDER, OTHER = "human taxonomy", "model-native", "ladder", "other"
+
+SHOWN: dict[str, About] = {
+    REFERENCE: About("", "random rows"),
+    "category": About(HUMAN, "as many of each category"),
+    "weakest_categories": About(HUMAN, "categories by their errors, weakest first"),
+    "weakness_pca": About(NATIVE, "weak poles of PCA axes"),
+    "weakness_sae": About(NATIVE, "weak poles of SAE axes"),
+    "weakness_active": About(NATIVE, "weak poles of the active subspace"),
+    "curriculum_quarters": About(
+        NATIVE,
+        "weakness_pca in four short trainings one after the other, errors measured anew before "
+        "each",
+    ),
+    "weakness_pca_quarters": About(
+        NATIVE,
+        "weakness_pca in four short trainings, errors of the start: the control of "
+        "curriculum_quarters",
+    ),
+    "coverage": About(NATIVE, "rows that cover the skill space"),
+    "proxy_axis": About(NATIVE, "top of one axis, chosen by first-order proxy"),
+    "pilot_axis": About(NATIVE, "top of one axis, chosen by pilot trainings"),
+    "autoskill": About(
+        NATIVE,
+        "the authors' own recipe, but for: text inside the chat template, attention sinks left "
+        "out, correctness by sampled answers where they vary, else by the reference's "
+        "log-probability",
+    ),
+    "weakness_rotated": About(LADDER, "as weakness_pca, axes rotated within their span"),
+    "weakness_subspace": About(LADDER, "as weakness_pca, in a random subspace"),
+    "text_diversity": About(OTHER, "texts far from one another"),
+    "influence": About(OTHER, "gradients that agree with the probe's, no axes"),
+    "weakness_pca_rows": About(OTHER, "weakness_pca, equal rows in place of equal tokens"),
+    UNTRAINED: About(OTHER, "no further training: the common start"),
 }
+"""All arms, as the report has them one after the other."""
+
+ABOUT = {arm: about.words for arm, about in SHOWN.items()}
+GROUPS = {
+    group: tuple(arm for arm, about in SHOWN.items() if about.group == group)
+    for group in (HUMAN, NATIVE, LADDER, OTHER)
+}
+
+INSTEAD = "rows were drawn at random"
+"""What a recipe notes when its strategy had nothing to go by."""
 
 
 @dataclass(slots=True)
@@ -61,11 +85,15 @@ class Stored:
         ``settings.json``, with ``start.json`` where that is apart.
     problems : dict or None
     cells : list of dict
-        Of complete arms, in the report's order.
+        Those that arms are compared by, in the report's order.
     found : Outcomes or None
     incomplete : dict of str to int
         Arms with some cells only, and how many; they are left out.
-    plan, steering, safety, defaults : dict or None
+    waiting : list of int
+        Seeds of `random` that are left out until all arms that are begun have them.
+    plan, steering, safety, defaults, refusals : dict or None
+    made_by : list of dict
+        What made each part that there is, used or not, cells first.
     """
 
     settings: Json
@@ -73,25 +101,33 @@ class Stored:
     cells: list[Json] = field(default_factory=list)
     found: Outcomes | None = None
     incomplete: dict[str, int] = field(default_factory=dict)
+    waiting: list[int] = field(default_factory=list)
     plan: Json | None = None
     steering: Json | None = None
     safety: Json | None = None
     defaults: Json | None = None
+    refusals: Json | None = None
+    made_by: list[Json] = field(default_factory=list)
 
     def of_arm(self, arm: str) -> list[Json]:
         """Its cells, by seed."""
         return [cell for cell in self.cells if cell["arm"] == arm]
 
-    def made_by(self) -> list[Json]:
-        """What made each part, cells first."""
-        parts = [*self.cells, self.settings, self.steering, self.safety, self.defaults]
-        return [part["made_by"] for part in parts if part and "made_by" in part]
+    def drawn_instead(self, arm: str) -> int:
+        """How many of its cells trained on rows that were drawn at random for want of better."""
+        notes = [
+            [note for recipe in cell.get("recipes", ()) for note in recipe.get("notes") or ()]
+            for cell in self.of_arm(arm)
+        ]
+        return sum(any(INSTEAD in note for note in each) for each in notes)
 
 
 def read_outcomes(folder: Path) -> Stored:
     """Read a folder of results.
 
-    An arm is complete if it has a cell for every seed that `random` has.
+    An arm is complete if it has a cell for every seed that `random` has. In a run that is under
+    way, all arms that are begun are compared by the seeds that they have in common, if those are
+    two or more; otherwise those that are not complete are left out.
 
     Raises
     ------
@@ -108,12 +144,17 @@ def read_outcomes(folder: Path) -> Stored:
         steering=_part(folder, "steering"),
         safety=_part(folder, "safety"),
         defaults=_part(folder, "defaults"),
+        refusals=_part(folder, "refusals"),
     )
-    cells = [read_json(file) for file in (folder / "cells").glob("*.json")]
+    cells = [read_json(file) for file in sorted((folder / "cells").glob("*.json"))]
     by_arm: dict[str, dict[int, Json]] = defaultdict(dict)
     for cell in cells:
         by_arm[cell["arm"]][cell["seed"]] = cell
     seeds = sorted(by_arm.get(REFERENCE, {}))
+    common = [seed for seed in seeds if all(seed in there for there in by_arm.values())]
+    if len(common) >= 2:
+        stored.waiting = [seed for seed in seeds if seed not in common]
+        seeds = common
     for arm in in_order(by_arm):
         if seeds and set(seeds) <= set(by_arm[arm]):
             stored.cells += [by_arm[arm][seed] for seed in seeds]
@@ -121,6 +162,9 @@ def read_outcomes(folder: Path) -> Stored:
             stored.incomplete[arm] = len(by_arm[arm])
     if stored.cells and stored.problems:
         stored.found = outcomes(stored.cells, stored.problems)
+    others = (stored.steering, stored.safety, stored.defaults, stored.refusals)
+    parts = [*cells, stored.settings, *others]
+    stored.made_by = [part["made_by"] for part in parts if part and "made_by" in part]
     return stored
 
 
@@ -131,11 +175,10 @@ def _part(folder: Path, name: str) -> Json | None:
 
 
 def in_order(arms: Any) -> list[str]:
-    """Arms as the report has them: random, the groups one after the other, others by name."""
-    known = [REFERENCE, *(arm for group in GROUPS.values() for arm in group)]
-    return [arm for arm in known if arm in arms] + sorted(set(arms) - set(known))
+    """Arms as the report has them: those of `SHOWN` in its order, then others by name."""
+    return [arm for arm in SHOWN if arm in arms] + sorted(set(arms) - set(SHOWN))
 
 
 def group_of(arm: str) -> str:
     """The group that an arm is shown in."""
-    return next((group for group, arms in GROUPS.items() if arm in arms), "other")
+    return SHOWN[arm].group if arm in SHOWN else OTHER

@@ -67,8 +67,7 @@ def _trained(ground: Ground, arm: Arm, seed: int, folder: Path) -> tuple[str, di
         export, out = folder / f"rows-{number}", folder / f"adapter-{number}"
         assert arm.choose is not None
         picked = arm.choose(ask)
-        if not (export / "manifest.json").is_file():
-            mn.export(ground.study.pool, picked, export, "trl")
+        mn.export(ground.study.pool, picked, export, "trl")  # equal rows go on, others begin anew
         share = -(-settings.steps // arm.rounds)
         model = str(ground.train(model, export, out, seed, share))
         log = training_log(out)

@@ -8,16 +8,16 @@ import numpy as np
 
 from . import figures
 from .claims import Claim, detectable
-from .evidence import DOES_NOT, HOLDS, NOT_RUN, RULE, TOO_SMALL
+from .evidence import DOES_NOT, HOLDS, NOT_JUDGED, NOT_RUN, RULE, TOO_SMALL
 from .figures import Column, Dot, Heat
+from .outcomes import REFERENCE, UNTRAINED, Outcomes
 from .statistics import (
-    REFERENCE,
-    UNTRAINED,
     Effect,
-    Outcomes,
     effects,
     relative,
     share_of_training,
+    standardized,
+    training_noise,
 )
 from .stored import ABOUT, GROUPS, Stored, group_of
 from .words import (
@@ -42,6 +42,7 @@ VERDICTS = {
     DOES_NOT: (DOES_NOT, "do not hold"),
     TOO_SMALL: ("is too small to tell", "are too small to tell"),
     NOT_RUN: ("was not run", "were not run"),
+    NOT_JUDGED: ("is not judged", "are not judged"),
 }
 """Of one, and of several."""
 
@@ -73,6 +74,7 @@ def found_in_words(stored: Stored, told: Sequence[Claim]) -> Iterator[str]:
     each = [one for one in effects(found, "logprob") if one.arm != UNTRAINED]
     if each:
         said += _against_random(each)
+    said += _drawn_instead(stored)
     if (mde := detectable(stored.plan, "logprob")) is not None:
         said.append(
             f"The design was to find effects of {plain(mde, 4)} nats a token with a chance of "
@@ -95,13 +97,24 @@ def _against_random(each: Sequence[Effect]) -> Iterator[str]:
         f"(95 %: {between(best.low, best.high, 'logprob')} over problems, "
         f"{between(best.seed_low, best.seed_high, 'logprob')} over trainings)."
     )
+    n = counted(len(each), "arm")
     for arms, word in ((better, "above"), (worse, "below")):
         if arms:
             names = listed([f"`{arm}`" for arm in arms])
             verb = "lies" if len(arms) == 1 else "lie"
-            yield f"{names} {verb} {word} random after correction for {len(each)} arms."
+            yield f"{names} {verb} {word} random after correction for {n}."
     if not better and not worse:
-        yield f"No arm differs from random after correction for {len(each)} arms."
+        yield (f"No difference was found between any arm and random after correction for {n}.")
+
+
+def _drawn_instead(stored: Stored) -> Iterator[str]:
+    """Arms that are not what they are called in all of their trainings."""
+    for arm in stored.found.trained if stored.found else ():
+        if n := stored.drawn_instead(arm):
+            yield (
+                f"In {n} of {counted(len(stored.of_arm(arm)), 'training')} `{arm}` drew its rows "
+                "at random, for want of a weak pole."
+            )
 
 
 def claim_table(told: Sequence[Claim]) -> Iterator[str]:
@@ -132,35 +145,6 @@ def claim_table(told: Sequence[Claim]) -> Iterator[str]:
     yield f"The rule. {RULE}\n"
 
 
-# -------------------------------------------------------------------------------------- plan
-
-
-def plan_part(stored: Stored) -> Iterator[str]:
-    """What the design can find, as it was said before other arms were trained."""
-    yield "## What this design can find\n"
-    plan = stored.plan
-    if not plan:
-        yield "Not computed yet: it needs all cells of `none` and `random`.\n"
-        return
-    yield (
-        f"Computed from `none` and `random` alone, before any other arm was trained: the smallest "
-        f"true difference from random that has an {100 * plan['power']:.0f} % chance to be found, "
-        f"with {counted(plan['seeds'], 'seed')} and {counted(plan['comparisons'], 'comparison')}."
-        "\n"
-    )
-    head = ["outcome", "problems", "none", "random", "detectable", "after Holm", "at most"]
-    rows = []
-    for outcome, one in plan["outcomes"].items():
-        scale = 1 if outcome == "logprob" else 100
-        digits = 4 if outcome == "logprob" else 1
-        sizes = [one[key] for key in ("mde", "mde_holm", "mde_most")]
-        shown = [plain(None if size is None else scale * size, digits) for size in sizes]
-        ends = [level(one[key], outcome) for key in ("none", "random")]
-        rows.append([f"{outcome} ({UNITS[outcome]})", str(one["problems"]), *ends, *shown])
-    yield from table(head, rows)
-    yield f"{plan['how']}\n"
-
-
 # ----------------------------------------------------------------------------------- effects
 
 
@@ -183,15 +167,54 @@ def effect_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
         yield from _effect_table(found, outcome, rows)
     yield (
         "Over problems: bootstrap, the same problems drawn for both arms and all seeds. Over "
-        "trainings: Student's t on the residual of arms x seeds. p: both together; Holm: adjusted "
-        "for all trained arms (`none` is not counted: that training does something is not the "
+        "trainings: Student's t on the residuals of arms x seeds, one for arms whose rows are "
+        "redrawn by seed and one for those with fixed rows. p: both together; Holm: adjusted for "
+        "all trained arms (`none` is not counted: that training does something is not the "
         "question). Share of training: the effect as a share of what training on random rows "
         "gives, random less none, over problems. d_z: mean over problems by their standard "
-        "deviation.\n"
+        "deviation, and its bootstrap. The log-probability of a reference is in good part style: "
+        "most of its tokens are wording that another right answer need not share, so pass@k "
+        "stands beside it.\n"
     )
+    yield from _noise_table(found)
+    if stored.waiting:
+        yield (
+            f"The run is under way: arms are compared by seeds {_seeds(found.seeds)}, which all "
+            f"that are begun have; {_seeds(stored.waiting)} of random are left out.\n"
+        )
     if stored.incomplete:
         names = [f"`{arm}` ({counted(n, 'cell')})" for arm, n in stored.incomplete.items()]
         yield f"Left out, not all seeds are there: {listed(names)}.\n"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return listed([str(seed) for seed in seeds])
+
+
+def _noise_table(found: Outcomes) -> Iterator[str]:
+    """How far the trainings of each arm lie apart."""
+    noise = {outcome: training_noise(found, outcome) for outcome in found.values}
+    yield "### Noise of training\n"
+    yield (
+        "Standard deviation over seeds of each arm's mean, once what all arms of its class share "
+        "by seed is taken off (an arm that is alone in its class: what all of the other class "
+        "share, and the other class's own noise):\n"
+    )
+    yield from table(
+        ["arm", "its rows", *(f"{outcome} ({UNITS[outcome]})" for outcome in noise)],
+        (
+            [
+                cell(arm),
+                "redrawn by seed" if arm in found.redrawn else "fixed",
+                *(
+                    plain(one[arm], 4) if outcome == "logprob" else plain(100 * one[arm], 2)
+                    for outcome, one in noise.items()
+                ),
+            ]
+            for arm in found.trained
+        ),
+        words=2,
+    )
 
 
 def _column(stored: Stored, outcome: str, rows: Sequence[Effect]) -> Column:
@@ -230,10 +253,16 @@ def _effect_table(found: Outcomes, outcome: str, rows: Sequence[Effect]) -> Iter
                 chance(one.p),
                 chance(one.p_holm),
                 known if math.isfinite(share) else percent(math.nan),
-                plain(one.d_z, 2),
+                _standardized(*standardized(found, outcome, one.arm)),
             ]
         )
     yield from table(head, lines)
+
+
+def _standardized(value: float, low: float, high: float) -> str:
+    if not math.isfinite(value):
+        return UNKNOWN
+    return f"{plain(value, 2)} ({plain(low, 2)} to {plain(high, 2)})"
 
 
 # ------------------------------------------------------------------------------------- means
@@ -298,41 +327,7 @@ def columns_of(categories: Sequence[str]) -> list[str]:
     return [*sorted(ranked[: MOST_COLUMNS - 1]), "others"]
 
 
-# -------------------------------------------------------------------------- cost and choices
-
-
-def cost_part(stored: Stored) -> Iterator[str]:
-    """What each arm spent."""
-    spent = {c["arm"]: stored.of_arm(c["arm"]) for c in stored.cells if "loss_tokens" in c}
-    if not spent:
-        return
-    yield "## Equal cost\n"
-    tokens = {arm: _mean_of(cells, "loss_tokens") for arm, cells in spent.items()}
-    if REFERENCE in tokens:
-        odd = {arm: abs(n / tokens[REFERENCE] - 1) for arm, n in tokens.items()}
-        most = max(odd, key=lambda arm: odd[arm])
-        yield (
-            f"Arms spend equal trained tokens in equal optimizer steps. The largest difference "
-            f"from random is that of `{most}`: {100 * odd[most]:.1f} % of the tokens.\n"
-            if odd[most] > 0
-            else "All arms spend the same number of trained tokens.\n"
-        )
-    head = ["arm", "rows", "trained tokens", "optimizer steps", "different selections"]
-    rows = []
-    for arm, cells in spent.items():
-        means = [_mean_of(cells, key) for key in ("rows", "loss_tokens", "optimizer_steps")]
-        picked = {c["picked"] for c in cells if "picked" in c}
-        different = f"{len(picked)} of {len(cells)}" if picked else plain(None)
-        rows.append([cell(arm), *(plain(one, 1) for one in means), different])
-    yield from table(head, rows)
-    yield (
-        "Means over seeds. Where all seeds train on one selection, they differ in the training "
-        "only, and the intervals do not hold for other selections of the kind.\n"
-    )
-
-
-def _mean_of(cells: Sequence[dict[str, float]], key: str) -> float:
-    return float(np.mean([one[key] for one in cells]))
+# ----------------------------------------------------------------------------------- choices
 
 
 def picked_part(stored: Stored, drawn: Drawings) -> Iterator[str]:

@@ -20,6 +20,7 @@ ARMS = (
     "weakness_rotated",
     "weakness_subspace",
 )
+REDRAWN = ("random", "category", "weakness_rotated", "weakness_subspace")
 PLANTED, SIZE = "weakness_sae", 0.08
 SEEDS, PROBLEMS, SAMPLED, N = 3, 120, 40, 8
 CATEGORIES = ("arithmetic", "word-problems", "dates & <times>")
@@ -62,16 +63,23 @@ def make_results(folder: Path, seed: int = 0) -> Path:
     easy = generator.normal(-1.0, 0.4, PROBLEMS)
     blocks = generator.normal(0, 0.01, SEEDS)
     for arm in ARMS:
+        if arm == ARMS[2]:
+            write_json(folder / "plan.json", plan(folder))
         for number in range(SEEDS):
             cell = made_cell(generator, arm, number, easy, blocks[number], problems["sampled"])
             write_json(folder / "cells" / f"{arm}-{number}.json", cell)
-    write_json(folder / "plan.json", plan(folder))
     write_json(folder / "steering.json", made_steering(generator))
     write_json(folder / "safety.json", made_safety(generator))
+    write_json(folder / "refusals.json", made_refusals(generator))
     row = {"kind": "pca", "layer": 15, "pooling": "mean", "n_axes": 32}
-    quota = {"rule": "equal", "excess": 0.0123, "low": -0.02, "high": 0.04}
+    quota = {"rule": "equal", "excess": 0.0123, "from": -0.02, "to": 0.04}
+    chosen = row | {"layer": 20, "times": 11, "choices": 20, "r2_chosen": 0.25, "r2_default": 0.21}
+    chosen |= {"difference": 0.04, "low": -0.01, "high": 0.09}
     defaults = {"errors": 500, "r2": [row | {"r2": 0.21, "low": 0.1, "high": 0.3}]}
-    write_json(folder / "defaults.json", defaults | {"quota": [quota], "made_by": made_by()})
+    write_json(
+        folder / "defaults.json",
+        defaults | {"quota": [quota], "chosen": chosen, "made_by": made_by()},
+    )
     return folder
 
 
@@ -86,7 +94,8 @@ def made_cell(
     """One arm with one seed: easy problems, training, the planted effect, and noise."""
     y, spent = easy, {}
     if arm != "none":
-        training = 0.3 + block + generator.normal(0, 0.01) + SIZE * (arm == PLANTED)
+        noise = generator.normal(0, 0.02 if arm in REDRAWN else 0.01)
+        training = 0.3 + block + noise + SIZE * (arm == PLANTED)
         y = easy + training + generator.normal(0, 0.08, len(easy))
         shares = generator.multinomial(250, generator.dirichlet(np.ones(len(CATEGORIES)) * 4))
         spent = {
@@ -94,7 +103,8 @@ def made_cell(
             "loss_tokens": 9000 + int(generator.integers(-40, 40)),
             "optimizer_steps": 16,
             "categories": dict(zip(CATEGORIES, shares.tolist(), strict=True)),
-            "picked": f"{arm}-{seed if arm in ('random', 'category') else 0}",
+            "picked": f"{arm}-{seed if arm in REDRAWN else 0}",
+            "recipes": [{"strategy": arm, "notes": ["the probe has 300 examples"]}],
         }
     right = generator.binomial(N, 1 / (1 + np.exp(-4 * (y[sampled] + 1))))
     return {
@@ -115,7 +125,11 @@ def made_steering(generator: np.random.Generator) -> dict[str, Any]:
         "text prompt": "text prompt",
         "temperature 1.2": "temperature",
         "pca-15 3 +2.0": "axis",
-        "random, as long as pca-15 3 +2.0": "random",
+        "pca-15 3 +1.0": "axis dose",
+        "pca-15 7 -1.0": "axis",
+        "random 1, as long as pca-15 3 +2.0": "random",
+        "random 2, as long as pca-15 3 +2.0": "random",
+        "random, as long as pca-15 7 -1.0": "random",
     }
     return {
         "split": {"chosen_on": 60, "reported_on": 50, "left_out": 10},
@@ -134,7 +148,7 @@ def made_steering(generator: np.random.Generator) -> dict[str, Any]:
             }
             for dose in (1.0, -2.0)
         ],
-        "chosen": {"pass@1": "pca-15 3 +2.0", "pass@8": "pca-15 3 +2.0"},
+        "chosen": {"pass@1": "pca-15 7 -1.0", "pass@8": "pca-15 3 +2.0"},
         "reported": [
             {"name": name, "kind": kind, "c": generator.binomial(N, chances).tolist(), "n": N}
             for name, kind in kinds.items()
@@ -173,4 +187,34 @@ def made_safety(generator: np.random.Generator) -> dict[str, Any]:
         "held_out": list(FAMILIES),
         "table": table,
         "made_by": made_by(measure=50.0),
+    }
+
+
+def made_refusals(generator: np.random.Generator) -> dict[str, Any]:
+    table, over = [], []
+    for strategy in ("random", "k_center", "text_diversity"):
+        for seed in range(2):
+            for family in FAMILIES[2:]:
+                before, change = generator.normal(-2, 0.1), generator.normal(1, 0.1)
+                table.append(
+                    {
+                        "strategy": strategy,
+                        "seed": seed,
+                        "family": family,
+                        "n": 75,
+                        "margin_before": before,
+                        "margin_after": before + change,
+                        "low": change - 0.2,
+                        "high": change + 0.2,
+                    }
+                )
+            rates = {"rate_before": 0.04, "rate_after": float(generator.uniform(0.1, 0.9))}
+            over.append({"strategy": strategy, "seed": seed, "n": 50, **rates})
+    return {
+        "budget": 64,
+        "strategies": ["random", "k_center", "text_diversity"],
+        "held_out": list(FAMILIES[2:]),
+        "table": table,
+        "over_refusal": over,
+        "made_by": made_by(measure=70.0),
     }

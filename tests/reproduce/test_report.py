@@ -18,12 +18,15 @@ from benchmarks import reproduce
 from benchmarks.reproduce.evidence import (
     DOES_NOT,
     HOLDS,
+    NOT_JUDGED,
     NOT_RUN,
     TOO_SMALL,
     Evidence,
     judged,
 )
 from benchmarks.reproduce.report import read_outcomes, write_report
+from benchmarks.reproduce.settings import AT_FULL, EVERYWHERE
+from benchmarks.reproduce.stored import SHOWN
 from mnskills_viz import InputError
 from mnskills_viz.files import read_json, write_json
 
@@ -31,8 +34,8 @@ from .made_results import PLANTED, make_results
 
 OUTCOMES = ("logprob", "pass@1", "pass@8")
 FOLDER = Path(reproduce.__path__[0], "results")
-KEPT = [scale for scale in ("small", "full") if (FOLDER / scale / "report.md").is_file()]
-"""Reports that are in the repository; those of a random model are not."""
+KEPT = [scale for scale in ("small", "full") if (FOLDER / scale / "settings.json").is_file()]
+"""Results that are in the repository, and must have their report; a random model's are not."""
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=["made", *KEPT])
 def results(request: pytest.FixtureRequest, made: Path) -> Path:
     """Made-up results, and those in the repository, each with its report."""
-    return made if request.param == "made" else FOLDER / request.param
+    folder = made if request.param == "made" else FOLDER / request.param
+    assert (folder / "report.md").is_file(), f"{folder} has settings.json and no report: write it"
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +107,30 @@ def passed(n: int, c: int, k: int) -> float:
     return 1 - math.comb(n - c, k) / math.comb(n, k)
 
 
+def cells_of(folder: Path) -> list[dict[str, Any]]:
+    """The cells that arms are compared by: of the seeds that all arms have."""
+    cells = [read_json(file) for file in sorted((folder / "cells").glob("*.json"))]
+    seeds: dict[str, set[int]] = {}
+    for cell in cells:
+        seeds.setdefault(cell["arm"], set()).add(cell["seed"])
+    common = set.intersection(*seeds.values())
+    assert len(common) > 1
+    return [cell for cell in cells if cell["seed"] in common]
+
+
+def fallen_arms(folder: Path) -> set[str]:
+    """Arms of which a training drew its rows at random in place of what the arm is called."""
+    cells = [cell for cell in cells_of(folder) if "recipes" in cell]
+    return {cell["arm"] for cell in cells if "drawn at random" in json.dumps(cell["recipes"])}
+
+
 def long_table(folder: Path) -> pd.DataFrame:
-    """A row a cell, outcome and problem."""
+    """A row a cell, outcome and problem; ``attrs["redrawn"]``: arms of more than one selection."""
     problems = read_json(folder / "problems.json")
     rows = []
-    for file in (folder / "cells").glob("*.json"):
-        cell = read_json(file)
+    picked: dict[str, set[str]] = {}
+    for cell in cells_of(folder):
+        picked.setdefault(cell["arm"], set()).add(cell.get("picked", ""))
         where = (cell["arm"], cell["seed"])
         for id_, category, value in zip(
             problems["ids"], problems["categories"], cell["logprob"], strict=True
@@ -120,7 +143,9 @@ def long_table(folder: Path) -> pd.DataFrame:
                 for k in (1, 8)
                 if k <= cell["n"]
             ]
-    return pd.DataFrame(rows, columns=["arm", "seed", "outcome", "id", "category", "value"])
+    long = pd.DataFrame(rows, columns=["arm", "seed", "outcome", "id", "category", "value"])
+    long.attrs["redrawn"] = {arm for arm, rows in picked.items() if len(rows) > 1}
+    return long
 
 
 @pytest.fixture(scope="session")
@@ -147,6 +172,46 @@ def ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float, float]:
     return above.mean() / below.mean(), low, high
 
 
+def residuals(means: pd.DataFrame) -> pd.DataFrame:
+    """What is left of arms x seeds once both are taken off."""
+    left = means.sub(means.mean(axis=1), axis=0).sub(means.mean(axis=0), axis=1)
+    return left + means.to_numpy().mean()
+
+
+def mean_square(means: pd.DataFrame) -> tuple[float, int]:
+    df = (means.shape[0] - 1) * (means.shape[1] - 1)
+    return float((residuals(means).to_numpy() ** 2).sum()) / df, df
+
+
+def classes(means: pd.DataFrame, redrawn: set[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means of the trained arms that are redrawn by seed, and of those that are not."""
+    is_redrawn = means.index.isin(redrawn)
+    return means[is_redrawn], means[~is_redrawn]
+
+
+def of_training(
+    means: pd.DataFrame, redrawn: set[str], arm: str, reference: str
+) -> tuple[float, float]:
+    """Variance of a difference by trainings, and its degrees of freedom."""
+    n_seeds = means.shape[1]
+    one, two = (next(c for c in classes(means, redrawn) if a in c.index) for a in (arm, reference))
+    few, many = sorted((one, two), key=len)
+    if arm in two.index:
+        v, df = mean_square(one)
+        terms = [(2 * v, df)]
+    elif len(many) == 1:
+        terms = [((one.loc[arm] - two.loc[reference]).var(), n_seeds - 1)]
+    elif len(few) == 1:
+        v, df = mean_square(many)
+        apart = (few.iloc[0] - many.mean(axis=0)).var()
+        terms = [(apart, n_seeds - 1), (v - v / len(many), df)]
+    else:
+        terms = [mean_square(one), mean_square(two)]
+    whole = sum(v for v, _ in terms)
+    parts = sum(v**2 / df for v, df in terms)
+    return whole / n_seeds, whole**2 / parts if parts else math.inf
+
+
 def compared(long: pd.DataFrame, outcome: str, arm: str, reference: str) -> dict[str, float]:
     """Effect, intervals and p, from the long table."""
     y = long[long["outcome"] == outcome].pivot_table(
@@ -160,16 +225,17 @@ def compared(long: pd.DataFrame, outcome: str, arm: str, reference: str) -> dict
     if "none" in (arm, reference):
         seeds, df = d.mean(axis=1).var(ddof=1) / n_seeds, n_seeds - 1
     else:
-        left = means.sub(means.mean(axis=1), axis=0).sub(means.mean(axis=0), axis=1)
-        left += means.to_numpy().mean()
-        df = (len(means) - 1) * (n_seeds - 1)
-        seeds = 2 * (left.to_numpy() ** 2).sum() / df / n_seeds
+        seeds, df = of_training(means, long.attrs["redrawn"], arm, reference)
     both = d.to_numpy() - by_problem - d.mean(axis=1).to_numpy()[:, None] + by_problem.mean()
     shared = (both**2).sum() / ((n_seeds - 1) * (len(by_problem) - 1))
     problems = max(0, by_problem.var(ddof=1) - shared / n_seeds) / len(by_problem)
     df_all = (seeds + problems) ** 2 / (seeds**2 / df + problems**2 / (len(by_problem) - 1))
     value, half = by_problem.mean(), stats.t.ppf(0.975, df) * math.sqrt(seeds)
     low, high = bootstrap(by_problem)
+    draws = np.random.default_rng(0).integers(len(by_problem), size=(2000, len(by_problem)))
+    drawn = by_problem[draws]
+    with np.errstate(invalid="ignore"):
+        ratios = np.nan_to_num(drawn.mean(axis=1) / drawn.std(axis=1, ddof=1), posinf=0, neginf=0)
     return {
         "value": value,
         "low": low,
@@ -178,6 +244,8 @@ def compared(long: pd.DataFrame, outcome: str, arm: str, reference: str) -> dict
         "seed_high": value + half,
         "p": 2 * stats.t.sf(abs(value) / math.sqrt(seeds + problems), df_all),
         "d_z": value / by_problem.std(ddof=1) if by_problem.std(ddof=1) else math.nan,
+        "d_low": float(np.quantile(ratios, 0.025)),
+        "d_high": float(np.quantile(ratios, 0.975)),
     }
 
 
@@ -232,7 +300,7 @@ def test_effects_are_those_of_the_cells(
         if math.isnan(one["d_z"]):
             assert row["d_z"] == "–"
         else:
-            assert_shows(row["d_z"], one["d_z"])
+            assert_shows(row["d_z"], one["d_z"], one["d_low"], one["d_high"])
         if arm == "none":
             assert row["p (Holm)"] == "–"
         else:
@@ -266,23 +334,59 @@ def test_means_are_those_of_the_cells(report: str, long: pd.DataFrame) -> None:
             assert_shows(row[name], means[row["arm"], category])
 
 
+def test_noise_is_what_arms_and_seeds_leave(report: str, long: pd.DataFrame) -> None:
+    table = tables_of(report, "### Noise of training")[0].set_index("arm")
+    redrawn = long.attrs["redrawn"]
+    assert set(table.index) == set(trained(long))
+    for outcome, name in zip(OUTCOMES, table.columns[1:], strict=False):
+        scale = 1 if outcome == "logprob" else 100
+        means = long[long["outcome"] == outcome].groupby(["arm", "seed"])["value"].mean()
+        both = classes(means.unstack("seed").drop("none"), redrawn)
+        for means, others in (both, both[::-1]):
+            if len(means) > 1:
+                squares = (residuals(means) ** 2).sum(axis=1)
+                squares *= len(means) / ((len(means) - 1) * (means.shape[1] - 1))
+            elif len(means) == 1 and len(others) > 1:
+                apart = (means.iloc[0] - others.mean(axis=0)).var()
+                squares = pd.Series(apart - mean_square(others)[0] / len(others), means.index)
+            else:
+                squares = pd.Series(math.nan, means.index)
+            for arm, square in squares.items():
+                assert table.loc[arm, "its rows"] == (
+                    "redrawn by seed" if arm in redrawn else "fixed"
+                )
+                if square >= 0:
+                    assert_shows(table.loc[arm, name], scale * math.sqrt(square))
+                else:
+                    assert table.loc[arm, name] == "–"
+
+
 def test_costs_are_those_of_the_cells(report: str, results: Path) -> None:
-    cells = pd.DataFrame([read_json(file) for file in (results / "cells").glob("*.json")])
+    cells = pd.DataFrame(cells_of(results))
     cells = cells[cells["arm"] != "none"]
     means = cells.groupby("arm")[["rows", "loss_tokens", "optimizer_steps"]].mean()
     table = tables_of(report, "## Equal cost")[0].set_index("arm")
     assert set(table.index) == set(cells["arm"])
     for arm, row in table.iterrows():
         assert_shows(row["rows"], means.loc[arm, "rows"])
-        assert_shows(row["trained tokens"], means.loc[arm, "loss_tokens"])
+        assert_shows(row["loss tokens"], means.loc[arm, "loss_tokens"])
         assert_shows(row["optimizer steps"], means.loc[arm, "optimizer_steps"])
         picked = cells[cells["arm"] == arm]["picked"]
         assert_shows(row["different selections"], picked.nunique(), len(picked))
+        random = cells.loc[cells["arm"] == arm, "recipes"].map(
+            lambda recipes: "drawn at random" in json.dumps(recipes)
+        )
+        assert_shows(row["drawn at random instead"], random.sum(), len(picked))
     odd = (means["loss_tokens"] / means.loc["random", "loss_tokens"] - 1).abs()
-    said = re.search(r"that of `(\w+)`: (\S+) % of the tokens", report)
+    odd = odd[~odd.index.str.endswith("_rows")]
+    said = re.search(r"in loss tokens is that of `(\w+)`: (\S+) %", report)
     assert said is not None
     assert said[1] == odd.idxmax()
     assert_shows(said[2], 100 * odd.max())
+    steps = re.search(r"Steps: (\d+) to (\d+)\.", report)
+    assert steps is not None
+    low, high = cells["optimizer_steps"].min(), cells["optimizer_steps"].max()
+    assert [int(end) for end in steps.groups()] == [low, high]
 
 
 def detectable(long: pd.DataFrame, outcome: str) -> dict[str, float]:
@@ -293,14 +397,14 @@ def detectable(long: pd.DataFrame, outcome: str) -> dict[str, float]:
     n_seeds, n = y.shape
     seeds, comparisons = 2 * y.mean(axis=1).var(ddof=1) / n_seeds, len(trained(long)) - 1
 
-    def size(problems: float, level: float) -> float:
-        if seeds + problems == 0:
+    def size(problems: float, level: float, times: float = 1) -> float:
+        v = seeds * times
+        if v + problems == 0:
             return math.nan
-        df = (seeds + problems) ** 2 / (
-            seeds**2 / (comparisons * (n_seeds - 1)) + problems**2 / (n - 1)
-        )
+        df_seeds = max(1, comparisons - 1) * (n_seeds - 1)
+        df = (v + problems) ** 2 / (v**2 / df_seeds + problems**2 / (n - 1))
         reach = stats.t.ppf(1 - level / 2, df) + stats.t.ppf(0.8, df)
-        return float(reach * math.sqrt(seeds + problems))
+        return float(reach * math.sqrt(v + problems))
 
     within = float(np.mean(pairs)) / n
     return {
@@ -308,6 +412,8 @@ def detectable(long: pd.DataFrame, outcome: str) -> dict[str, float]:
         "detectable": size(within / n_seeds, 0.05),
         "after Holm": size(within / n_seeds, 0.05 / comparisons),
         "at most": size(within, 0.05),
+        "low": size(within / n_seeds, 0.05, (n_seeds - 1) / stats.chi2.ppf(0.975, n_seeds - 1)),
+        "high": size(within / n_seeds, 0.05, (n_seeds - 1) / stats.chi2.ppf(0.025, n_seeds - 1)),
     }
 
 
@@ -319,6 +425,11 @@ def test_the_plan_is_that_of_none_and_random(report: str, long: pd.DataFrame) ->
         scale = 1 if outcome == "logprob" else 100
         said = detectable(long, outcome)
         assert int(row["problems"]) == said.pop("problems")
+        ends = [scale * said.pop(name) for name in ("low", "high")]
+        if math.isnan(ends[0]):
+            assert row["its 95 %"] == "–"
+        else:
+            assert_shows(row["its 95 %"], *ends)
         for name, value in said.items():
             if math.isnan(value):
                 assert row[name] == "–"
@@ -330,7 +441,9 @@ def test_the_plan_is_that_of_none_and_random(report: str, long: pd.DataFrame) ->
     assert [row.split()[0] for row in table["outcome"]] == there
 
 
-def test_the_paragraph_says_what_the_tables_say(report: str, long: pd.DataFrame) -> None:
+def test_the_paragraph_says_what_the_tables_say(
+    report: str, results: Path, long: pd.DataFrame
+) -> None:
     paragraph = report.split("\n\n")[1]
     rows = long[long["outcome"] == "logprob"]
     means = rows.groupby("arm")["value"].mean()
@@ -345,6 +458,9 @@ def test_the_paragraph_says_what_the_tables_say(report: str, long: pd.DataFrame)
     for word, sign in (("above", 1), ("below", -1)):
         assert said[word] == {a for a in others if p[a] < 0.05 and sign * each[a]["value"] > 0}
     corrections = max(1, len([names for names in said.values() if names]))
+    fallen = r"In \d+ of \d+ trainings `(\w+)` drew its rows at random, [\w ]+\."
+    assert {*re.findall(fallen, paragraph)} == fallen_arms(results)
+    paragraph = re.sub(fallen, "", paragraph)
     verdicts = tables_of(report, "## What is claimed, and what we see")[0]["verdict"]
     assert f"The highest mean is that of `{best}`" in paragraph
     before, after = re.sub("`.*?`", "", paragraph).split(" lines of the table")
@@ -365,18 +481,23 @@ def test_a_planted_effect_is_found_and_no_other(made: Path) -> None:
     assert "below random" not in paragraph
 
 
-def test_claims_of_arms_are_judged_by_the_rule(report: str, long: pd.DataFrame) -> None:
+def test_claims_of_arms_are_judged_by_the_rule(
+    report: str, results: Path, long: pd.DataFrame
+) -> None:
     """What is shown, and the verdict, by the rule written out once more."""
     table = tables_of(report, "## What is claimed, and what we see")[0]
     mean = long.groupby(["outcome", "arm"])["value"].mean()
     gain = mean["logprob", "random"] - mean["logprob", "none"]
     human, native = ("category", "weakest_categories"), ("weakness_pca", "weakness_sae")
-    ladder = {
+    every = {
         "Axes do better than a rotation within their span": ("weakness_pca", "weakness_rotated"),
         "Axes do better than a random subspace": ("weakness_pca", "weakness_subspace"),
         "Influence, without axes, does better than axes": ("influence", "weakness_pca"),
         "SAE axes do better than PCA axes": ("weakness_sae", "weakness_pca"),
+        "Measuring errors anew helps": ("curriculum_quarters", "weakness_pca_quarters"),
     }
+    ladder = {text: pair for text, pair in every.items() if {*pair} <= set(long["arm"])}
+    fallen = fallen_arms(results)
     p_ladder = stepped_down(
         {text: compared(long, "logprob", *pair)["p"] for text, pair in ladder.items()}
     )
@@ -388,8 +509,12 @@ def test_claims_of_arms_are_judged_by_the_rule(report: str, long: pd.DataFrame) 
             arms, rivals, claimed = native, human, 0.03
         elif text.startswith("Selection along the axes"):
             arms, rivals, claimed = native, ("random",), 0.2
-        elif text in ladder:
-            arms, rivals, claimed = ladder[text][:1], ladder[text][1:], math.nan
+        elif text.startswith("The authors' own recipe"):
+            arms, rivals, claimed = ("autoskill",), human, 0.03
+            if text.endswith("random selection"):
+                rivals, claimed = ("random",), 0.2
+        elif text in every:
+            arms, rivals, claimed = every[text][:1], every[text][1:], math.nan
         else:
             continue
         if row["verdict"] == NOT_RUN:
@@ -406,7 +531,9 @@ def test_claims_of_arms_are_judged_by_the_rule(report: str, long: pd.DataFrame) 
             p = stepped_down({arm: max(o["p"] for o in group) for arm, group in each.items()})
         mde = detectable(long, outcome)["detectable"]
         shown, failed = [], []
-        parts = row["what we see"].rsplit(" [", 1)[0].split("; weakness_sae")
+        seen, *why = re.split(r"; (?=\w+ found no weak pole)", row["what we see"])
+        assert {line.split()[0] for line in why} == fallen & {*arms, *rivals}
+        parts = seen.rsplit(" [", 1)[0].split("; weakness_sae")
         parts[1:] = [f"weakness_sae{part}" for part in parts[1:]]
         scale = 1 if outcome == "logprob" else 100
         for (arm, group), part in zip(each.items(), parts, strict=True):
@@ -415,9 +542,10 @@ def test_claims_of_arms_are_judged_by_the_rule(report: str, long: pd.DataFrame) 
                 size = 0.1 * gain if outcome == "logprob" else claimed * mean[outcome, rival]
                 top = max(one["high"], one["seed_high"])
                 tops.append(top < 0 or top < np.nanmin([size, mde]))
-            failed.append(any(tops))
+            able = not fallen & {arm, *rivals}
+            failed.append(able and any(tops))
             lows = [min(one["low"], one["seed_low"]) for one in group]
-            shown.append(p[arm] < 0.05 and min(lows) > 0)
+            shown.append(able and p[arm] < 0.05 and min(lows) > 0)
             place = min(range(len(group)), key=lambda i: group[i]["value"])
             worst, rival = group[place], rivals[place]
             said = part.split(f"{arm} ", 1)[1]
@@ -433,7 +561,7 @@ def test_claims_of_arms_are_judged_by_the_rule(report: str, long: pd.DataFrame) 
         verdict = HOLDS if any(shown) else DOES_NOT if all(failed) else TOO_SMALL
         assert row["verdict"] == verdict, text
     if set(native) | set(human) <= set(long["arm"]):
-        assert judged_rows == 8
+        assert judged_rows == 4 + len(ladder) + 4 * ("autoskill" in set(long["arm"]))
 
 
 def test_steering_is_that_of_the_stored_answers(report: str, results: Path) -> None:
@@ -462,24 +590,37 @@ def test_steering_is_that_of_the_stored_answers(report: str, results: Path) -> N
         assert_shows(values[3], 1000 * one["utility"])
         assert_shows(values[4], 100 * one["pass@1"])
         assert_shows(values[5], 100 * one["pass@8"])
-    claim = tables_of(report, "## What is claimed, and what we see")[0].set_index("measured by")
+    claims = tables_of(report, "## What is claimed, and what we see")[0]
+    claims = claims.set_index(["claim of the paper, or question", "measured by"])
+
+    def check(text: str, k: int, against: dict[str, np.ndarray], claimed: float) -> None:
+        said, verdict = claims.loc[(text, f"pass@{k}"), ["what we see", "verdict"]]
+        worst = min(against, key=lambda name: against[name].mean())
+        p = max(stats.ttest_1samp(d, 0).pvalue for d in against.values())
+        assert f"against {worst}, p" in said
+        shown = said.removeprefix(plain(steering["chosen"][f"pass@{k}"])).split(" against ")[0]
+        assert_shows(shown, *(100 * v for v in (against[worst].mean(), *bootstrap(against[worst]))))
+        assert_p(said.rsplit(", p ", 1)[1].split(" [")[0], p)
+        failed = any(bootstrap(d)[1] < claimed for d in against.values())
+        holds = p < 0.05 and min(bootstrap(d)[0] for d in against.values()) > 0
+        assert verdict == (HOLDS if holds else DOES_NOT if failed else TOO_SMALL)
+
     chosen = steering["chosen"]["pass@8"]
+    twins = [rates[n, 8] for n in ways if n.startswith("random") and n.endswith(f"as {chosen}")]
+    assert twins
     axis = rates[chosen, 8]
-    random = [rates[name, 8] for name, one in ways.items() if one["kind"] == "random"]
-    control = np.mean(random, axis=0)
-    against = {"unsteered": axis - rates["unsteered", 8], "random vectors": axis - control}
-    said, verdict = claim.loc["pass@8", ["what we see", "verdict"]]
-    worst = min(against, key=lambda name: against[name].mean())
-    p = max(stats.ttest_1samp(d, 0).pvalue for d in against.values())
-    assert f"against {worst}, p" in said
-    shown = said.removeprefix(plain(chosen)).split(" against ")[0]
-    assert_shows(shown, *(100 * v for v in (against[worst].mean(), *bootstrap(against[worst]))))
-    assert_p(said.rsplit(", p ", 1)[1].split(" [")[0], p)
-    claimed = 0.048 * rates["unsteered", 8].mean()
-    tops = [bootstrap(d)[1] for d in against.values()]
-    failed = any(top < claimed for top in tops)
-    holds = p < 0.05 and min(bootstrap(d)[0] for d in against.values()) > 0
-    assert verdict == (HOLDS if holds else DOES_NOT if failed else TOO_SMALL)
+    check(
+        "Steering at inference raises pass@8, more than random vectors of equal length do",
+        8,
+        {
+            "unsteered": axis - rates["unsteered", 8],
+            "random vectors of its length": axis - np.mean(twins, axis=0),
+        },
+        0.048 * rates["unsteered", 8].mean(),
+    )
+    for k in (8, 1):
+        difference = rates[steering["chosen"][f"pass@{k}"], k] - rates["text prompt", k]
+        check("Steering beats the text system prompt", k, {"text prompt": difference}, 0.0)
 
 
 def test_safety_is_that_of_the_stored_table(report: str, results: Path) -> None:
@@ -516,26 +657,64 @@ def test_safety_is_that_of_the_stored_table(report: str, results: Path) -> None:
             else:
                 assert float(text) == pytest.approx(math.exp(logs[there.argmax()]), abs=0.51)
     claims = tables_of(report, "## What is claimed, and what we see")[0].set_index("measured by")
+    differences = {}
+    for ruler in rulers:
+        logs = families["log"].loc[ruler].unstack("budget").mean(axis=1)
+        for strategy in ("k_center", "d_optimal"):
+            differences[ruler, strategy] = {
+                rival: (logs[rival] - logs[strategy])[held_out].to_numpy()
+                for rival in ("text_diversity", "random")
+            }
+    tests = {
+        key: [stats.ttest_1samp(d, 0) for d in rivals.values()]
+        for key, rivals in differences.items()
+    }
+    judged_by = [key for key in tests if key[0] != rulers[0]]
+    p = stepped_down({str(key): max(t.pvalue for t in tests[key]) for key in judged_by})
     for ruler in rulers:
         text, verdict = claims.loc[f"radius, {ruler}", ["what we see", "verdict"]]
-        logs = families["log"].loc[ruler].unstack("budget").mean(axis=1)
-        tests = {
-            s: stats.ttest_1samp((logs["text_diversity"] - logs[s])[held_out].to_numpy(), 0)
-            for s in ("k_center", "d_optimal")
-        }
-        p = stepped_down({s: float(test.pvalue) for s, test in tests.items()})
-        holds = []
-        for (strategy, test), said in zip(tests.items(), text.split("; "), strict=True):
+        holds, fails = [], []
+        for strategy, said in zip(("k_center", "d_optimal"), text.split("; "), strict=True):
+            key = (ruler, strategy)
             assert said.startswith(strategy)
-            value = (logs["text_diversity"] - logs[strategy]).mean()
-            low, high = test.confidence_interval()
-            shown = [100 * math.expm1(-end) for end in (value, high, low)]
-            assert_shows(said.split(", p ")[0], *shown)
-            assert_p(said.split(", p ")[1], p[strategy])
-            holds.append(low > 0 and p[strategy] < 0.05)
-        tops = [test.confidence_interval().high for test in tests.values()]
-        expected = HOLDS if any(holds) else DOES_NOT if max(tops) < 0 else TOO_SMALL
-        assert verdict == expected
+            worst = min(differences[key], key=lambda name: differences[key][name].mean())
+            low, high = stats.ttest_1samp(differences[key][worst], 0).confidence_interval()
+            ends = [differences[key][worst].mean(), high, low]
+            shown, _, level = said.partition(f" against {worst}")
+            assert_shows(shown, *(100 * math.expm1(-end) for end in ends))
+            intervals = [test.confidence_interval() for test in tests[key]]
+            fails.append(any(one.high < 0 for one in intervals))
+            if ruler == rulers[0]:
+                assert level == ""
+            else:
+                assert_p(level.removeprefix(", p "), p[str(key)])
+                holds.append(min(one.low for one in intervals) > 0 and p[str(key)] < 0.05)
+        expected = HOLDS if any(holds) else DOES_NOT if all(fails) else TOO_SMALL
+        assert verdict == (NOT_JUDGED if ruler == rulers[0] else expected)
+
+
+def test_refusals_are_those_that_are_stored(report: str, results: Path) -> None:
+    file = results / "refusals.json"
+    if not file.is_file():
+        assert "## Safety: refusals after training\n\nNot run.\n" in report
+        return
+    refusals = read_json(file)
+    margins, over = tables_of(report, "## Safety: refusals after training")
+    for (_, row), one in zip(margins.iterrows(), refusals["table"], strict=True):
+        assert (row["strategy"], row["family"]) == (one["strategy"], one["family"])
+        assert_shows(row["seed"], one["seed"])
+        assert_shows(row["prompts"], one["n"])
+        before, after = one["margin_before"], one["margin_after"]
+        assert_shows(row["before"], before)
+        assert_shows(row["after"], after)
+        assert_shows(row["change"], after - before)
+        assert_shows(row["95 %"], one["low"], one["high"])
+    for (_, row), one in zip(over.iterrows(), refusals["over_refusal"], strict=True):
+        assert row["strategy"] == one["strategy"]
+        assert_shows(row["seed"], one["seed"])
+        assert_shows(row["requests"], one["n"])
+        assert_shows(row["before"], 100 * one["rate_before"])
+        assert_shows(row["after"], 100 * one["rate_after"])
 
 
 def test_defaults_are_the_stored_ones(report: str, results: Path) -> None:
@@ -550,7 +729,13 @@ def test_defaults_are_the_stored_ones(report: str, results: Path) -> None:
     for (_, row), one in zip(quota.iterrows(), defaults["quota"], strict=True):
         assert row["rule"] == one["rule"]
         assert_shows(row["excess error"], one["excess"])
-        assert_shows(row["95 % of halves"], one["low"], one["high"])
+        assert_shows(row["95 % of the ways to halve the probe"], one["from"], one["to"])
+    best = defaults["chosen"]
+    said = next(line for line in report.splitlines() if line.startswith("Chosen by one half"))
+    keys = ("choices", "r2_chosen", "r2_default", "difference", "low", "high", "times", "layer")
+    shown = iter(re.findall(r"[-−]?\d+(?:\.\d+)?", said.replace("R²", "")))
+    for key in (*keys, "n_axes"):
+        assert float(next(shown).replace("−", "-")) == pytest.approx(best[key], abs=0.0006)
 
 
 def test_time_is_the_sum_of_all_parts(report: str, results: Path) -> None:
@@ -584,7 +769,7 @@ def test_figures_show_the_numbers_of_the_tables(results: Path, long: pd.DataFram
     for part in texts["categories"].split("; "):
         arm, values = part.split(": ")
         assert_shows(values, *(1000 * (means.loc[arm] - means.loc["random"])))
-    cells = [read_json(file) for file in (results / "cells").glob("*.json")]
+    cells = cells_of(results)
     taken = pd.DataFrame([{"arm": c["arm"], **c.get("categories", {})} for c in cells])
     sums = taken.groupby("arm").sum().drop("none").sort_index(axis=1)
     for part in texts["picked"].split("; "):
@@ -626,20 +811,121 @@ def test_tables_have_as_many_cells_in_every_row(report: str) -> None:
 
 
 def test_parts_that_were_not_run_are_said_to_be_so(copied: Path) -> None:
-    for name in ("plan", "steering", "safety", "defaults", "start"):
+    for name in ("plan", "steering", "safety", "defaults", "refusals", "start"):
         (copied / f"{name}.json").unlink()
     for seed in range(3):
         (copied / "cells" / f"weakest_categories-{seed}.json").unlink()
-    (copied / "cells" / "influence-2.json").unlink()
+    for seed in (1, 2):
+        (copied / "cells" / f"influence-{seed}.json").unlink()
     report = write_report(copied).read_text()
     table = tables_of(report, "## What is claimed, and what we see")[0]
     verdicts = table.groupby("claim of the paper, or question")["verdict"].agg(set)
     assert verdicts["Model-native selection beats the best human selection"] == {NOT_RUN}
     assert verdicts["Influence, without axes, does better than axes"] == {NOT_RUN}
     assert verdicts["SAE axes do better than PCA axes"] == {HOLDS}
-    assert "Left out, not all seeds are there: `influence` (2 cells)" in report
+    assert "Left out, not all seeds are there: `influence` (1 cell)" in report
     assert not (copied / "figures" / "safety.svg").exists()
-    assert report.count("\nNot run.\n") == 2
+    assert report.count("\nNot run.\n") == 3
+
+
+def test_arms_of_a_run_under_way_are_compared_by_the_seeds_that_all_have(copied: Path) -> None:
+    (copied / "cells" / "influence-0.json").unlink()
+    report = write_report(copied).read_text()
+    assert "compared by seeds 1 and 2, which all that are begun have; 0 of random" in report
+    assert "Left out" not in report
+    table = tables_of(report, "### Log-probability of the references (nats a token)")[0]
+    long = long_table(copied)
+    assert set(long["seed"]) == {1, 2}
+    for arm, row in table.set_index("arm").iterrows():
+        one = compared(long, "logprob", str(arm), "random")
+        assert_shows(row["over trainings"], one["seed_low"], one["seed_high"])
+
+
+def test_nothing_rests_on_an_arm_that_drew_at_random(copied: Path) -> None:
+    """The planted effect is still there, and is not said to be the strategy's."""
+    file = copied / "cells" / f"{PLANTED}-1.json"
+    note = "no pole is weaker than the mean error by more than chance explains: "
+    recipe = {"strategy": "weakness", "notes": [note + "the rows were drawn at random"]}
+    write_json(file, read_json(file) | {"recipes": [recipe]})
+    report = write_report(copied).read_text()
+    long = long_table(copied)
+    test_the_paragraph_says_what_the_tables_say(report, copied, long)
+    test_claims_of_arms_are_judged_by_the_rule(report, copied, long)
+    table = tables_of(report, "## What is claimed, and what we see")[0]
+    rests = table["what we see"].str.contains(
+        f"{PLANTED} found no weak pole and drew its rows at random in 1 of 3 trainings"
+    )
+    assert rests.sum() == 5  # four claims, and SAE axes against PCA axes
+    assert set(table[rests]["verdict"]) == {TOO_SMALL}
+    cost = tables_of(report, "## Equal cost")[0].set_index("arm")["drawn at random instead"]
+    assert cost[PLANTED] == "1 of 3"
+    assert set(cost.drop(PLANTED)) == {"0 of 3"}
+    assert f"Drawn at random instead: `{PLANTED}` (1 of 3) had nothing to go by" in report
+
+
+def test_the_authors_recipe_and_measuring_anew_have_lines_of_their_own(copied: Path) -> None:
+    copies = {
+        "autoskill": PLANTED,
+        "curriculum_quarters": PLANTED,
+        "weakness_pca_quarters": "category",
+    }
+    for arm, of in copies.items():
+        for seed in range(3):
+            cell = read_json(copied / "cells" / f"{of}-{seed}.json")
+            write_json(copied / "cells" / f"{arm}-{seed}.json", cell | {"arm": arm})
+    report = write_report(copied).read_text()
+    test_claims_of_arms_are_judged_by_the_rule(report, copied, long_table(copied))
+    table = tables_of(report, "## What is claimed, and what we see")[0]
+    verdicts = table.set_index(["claim of the paper, or question", "measured by"])["verdict"]
+    for rest in ("the best human selection", "random selection"):
+        text = f"The authors' own recipe (autoskill) beats {rest}"
+        assert verdicts[text, "log-probability"] == HOLDS
+    assert verdicts["Measuring errors anew helps", "log-probability"] == HOLDS
+
+
+def test_the_plan_says_what_was_there_when_it_was_made(copied: Path) -> None:
+    assert (
+        "their 6 cells were all there was: no other arm was trained yet"
+        in (copied / "report.md").read_text()
+    )
+    plan = read_json(copied / "plan.json")
+    write_json(
+        copied / "plan.json", plan | {"cells": [*plan["cells"], "category-0", "influence-1"]}
+    )
+    report = write_report(copied).read_text()
+    assert "of the 8 cells there were then, 2 were of `category` and `influence`" in report
+    assert "no other arm was trained yet" not in report
+    del plan["cells"]
+    write_json(copied / "plan.json", plan)
+    report = write_report(copied).read_text()
+    assert "there were then" not in report
+    assert "no other arm was trained yet" not in report
+
+
+def test_rows_that_are_equal_in_number_are_no_matter_of_equal_tokens(copied: Path) -> None:
+    for seed in range(3):
+        cell = read_json(copied / "cells" / f"weakness_pca-{seed}.json")
+        new = cell | {"arm": "weakness_pca_rows", "loss_tokens": 20_000}
+        write_json(copied / "cells" / f"weakness_pca_rows-{seed}.json", new)
+    report = write_report(copied).read_text()
+    test_costs_are_those_of_the_cells(report, copied)
+    assert "(`weakness_pca_rows` apart: equal rows)" in report
+
+
+def test_it_is_run_again_by_the_command_that_made_it(copied: Path) -> None:
+    made = read_json(copied / "start.json")
+    made["made_by"]["command"] += " --behaviours mine.csv"
+    write_json(copied / "start.json", made)
+    report = write_report(copied).read_text()
+    command = "python -m benchmarks.reproduce --scale small"
+    again = report.split("## Run it again")[1].split("```")[1].splitlines()[1:]
+    assert again[:2] == [command, f"{command} --behaviours mine.csv"]
+    assert again[2].startswith(f"{command} --report")
+
+
+def test_every_arm_that_can_be_asked_for_has_words_and_a_place() -> None:
+    assert set(SHOWN) == {*EVERYWHERE, *AT_FULL}
+    assert all(about.words for about in SHOWN.values())
 
 
 def test_a_report_can_be_written_before_anything_is_trained(tmp_path: Path) -> None:

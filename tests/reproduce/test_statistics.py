@@ -16,17 +16,22 @@ from benchmarks.reproduce.formulas import (
     ratio_interval,
     residual_mean_square,
     satterthwaite,
+    standardized_interval,
     two_sided_p,
+    variance_interval,
 )
+from benchmarks.reproduce.outcomes import Outcomes, outcomes
 from benchmarks.reproduce.statistics import (
-    Outcomes,
     effect,
     effects,
-    outcomes,
+    mde_range,
     plan,
     planned,
     relative,
     share_of_training,
+    standardized,
+    training_noise,
+    training_terms,
 )
 from mnskills_viz import InputError
 from mnskills_viz.evaluation.intervals import mean_interval
@@ -46,6 +51,7 @@ def made_cells(
     arms: list[str] = ARMS,
     n_seeds: int = N_SEEDS,
     n_problems: int = N_PROBLEMS,
+    redrawn: tuple[str, ...] = (),
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Cells of an additive world: arm + seed + problem + noise of trainings and of problems."""
     level = generator.normal(-1.0, 0.4, n_problems)
@@ -65,6 +71,7 @@ def made_cells(
                     "logprob": y.tolist(),
                     "n": 8,
                     "c": generator.binomial(8, 0.3, n_problems // 2).tolist(),
+                    "picked": f"{arm}-{seed if arm in redrawn else 0}",
                 }
             )
     ids = [f"p{i}" for i in range(n_problems)]
@@ -151,6 +158,26 @@ def test_ratio_interval_agrees_with_fieller() -> None:
     assert [low, high] == pytest.approx([inside.min(), inside.max()], abs=0.004)
 
 
+def test_the_interval_of_a_standardized_mean_is_that_of_the_noncentral_t() -> None:
+    values = np.random.default_rng(10).normal(0.4, 1, 400)
+    value, low, high = standardized_interval(values)
+    t = value * math.sqrt(400)
+    # All d whose t = d sqrt(n) has the t that was seen within its central 95 %.
+    near = np.linspace(0.1, 0.8, 7001)
+    inside = near[np.abs(stats.nct.cdf(t, 399, near * math.sqrt(400)) - 0.5) <= 0.475]
+    assert value == pytest.approx(values.mean() / values.std(ddof=1))
+    assert [low, high] == pytest.approx([inside.min(), inside.max()], abs=0.02)
+    assert all(math.isnan(one) for one in standardized_interval(np.ones(20)))
+
+
+def test_the_interval_of_a_variance_holds_it_19_times_in_20() -> None:
+    generator = np.random.default_rng(11)
+    spreads = generator.normal(0, 3, (2000, 3)).var(axis=1, ddof=1)
+    held = [low <= 9 <= high for low, high in (variance_interval(v, 2) for v in spreads)]
+    low, high = stats.binom.interval(0.999, 2000, 0.95)
+    assert low <= sum(held) <= high
+
+
 # --------------------------------------------------------------------------------- effects
 
 
@@ -175,7 +202,6 @@ def test_an_effect_is_the_mean_of_paired_differences_with_both_intervals(found: 
     half = stats.t.ppf(0.975, df) * math.sqrt(2 * mean_square / N_SEEDS)
     assert [one.seed_low, one.seed_high] == pytest.approx([one.value - half, one.value + half])
     by_problem = difference.mean(axis=0)
-    assert one.d_z == pytest.approx(by_problem.mean() / by_problem.std(ddof=1))
     left = difference - by_problem - difference.mean(axis=1, keepdims=True) + one.value
     shared = (left**2).sum() / ((N_SEEDS - 1) * (N_PROBLEMS - 1))
     problems = by_problem.var(ddof=1) - shared / N_SEEDS
@@ -187,6 +213,43 @@ def test_the_untrained_model_is_compared_by_paired_t_over_seeds(found: Outcomes)
     y = found.values["logprob"].mean(axis=2)
     interval = stats.ttest_rel(y[0], y[1]).confidence_interval()
     assert [one.seed_low, one.seed_high] == pytest.approx([interval.low, interval.high])
+
+
+# Classes of several arms each, an arm that is alone in its class, and two such arms.
+@pytest.mark.parametrize(
+    ("redrawn", "fixed"),
+    [(("random", "a", "b"), ("c", "d", "e")), (("random",), ("c", "d")), (("random",), ("c",))],
+)
+def test_two_classes_have_each_their_own_noise(
+    redrawn: tuple[str, ...], fixed: tuple[str, ...]
+) -> None:
+    arms = ["none", *redrawn, *fixed]
+    cells, problems = made_cells(np.random.default_rng(12), arms=arms, n_seeds=4, redrawn=redrawn)
+    found = outcomes(cells, problems)
+    assert found.redrawn == {*redrawn}
+    y = {arm: found.of("logprob", arm).mean(axis=1) for arm in arms}
+    terms = sorted(training_terms(found, "logprob", "c", "random"))
+    assert terms == sorted(training_terms(found, "logprob", "random", "c"))
+    apart = np.stack([y[arm] for arm in fixed]).mean(axis=0)
+    mean_square, df = residual_mean_square([y[arm] for arm in fixed])
+    if len(redrawn) > 1:
+        ours, df_ours = residual_mean_square([y[arm] for arm in redrawn])
+        expected = [(ours / 4, df_ours), (mean_square / 4, df)]
+        within = training_terms(found, "logprob", "a", "random")
+        assert within == [(pytest.approx(2 * ours / 4), df_ours)]
+    elif len(fixed) > 1:
+        alone = (y["random"] - apart).var(ddof=1)
+        expected = [(alone / 4, 3), (mean_square / 4 / 2, df)]
+    else:
+        expected = [((y["random"] - y["c"]).var(ddof=1) / 4, 3)]
+    assert np.array(terms) == pytest.approx(np.array(sorted(expected)))
+    noise = training_noise(found, "logprob")
+    if len(fixed) > 1:
+        assert np.mean([noise[arm] ** 2 for arm in fixed]) == pytest.approx(mean_square)
+    if len(redrawn) > 1:
+        assert np.mean([noise[arm] ** 2 for arm in redrawn]) == pytest.approx(ours)
+    elif len(fixed) > 1:
+        assert noise["random"] ** 2 == pytest.approx(alone - mean_square / 2)
 
 
 def test_effects_are_adjusted_for_the_trained_arms(found: Outcomes) -> None:
@@ -220,6 +283,10 @@ def test_relative_sizes_are_ratios_of_means(found: Outcomes) -> None:
     gain = mean["random"] - mean["none"]
     assert share == pytest.approx((mean["a"] - mean["random"]) / gain)
     assert low < share < high
+    by_problem = (found.of("logprob", "a") - found.of("logprob", "random")).mean(axis=0)
+    d_z, low, high = standardized(found, "logprob", "a")
+    assert low < d_z < high
+    assert d_z == pytest.approx(by_problem.mean() / by_problem.std(ddof=1))
     passed = {arm: found.of("pass@1", arm).mean() for arm in found.arms}
     assert relative(found, "pass@1", "b")[0] == pytest.approx(passed["b"] / passed["random"] - 1)
 
@@ -276,6 +343,29 @@ def test_intervals_cover_what_they_are_of() -> None:
     assert false <= stats.binom.ppf(0.9995, worlds, 0.05)
 
 
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_unequal_noise_leaves_the_level_where_it_is(ratio: float) -> None:
+    """The other noise is of arms whose rows are redrawn; seeds are all that is looked at."""
+    generator = np.random.default_rng(13)
+    redrawn, fixed, worlds = ("random", "p", "q", "r"), ("a", "b", "c", "d", "e"), 1500
+    arms = ("none", *redrawn, *fixed)
+    sd = np.array([0.0, *[ratio] * len(redrawn), *[1.0] * len(fixed)])
+    pairs = [("a", "random"), ("p", "random"), ("a", "b")]
+    false = dict.fromkeys(pairs, 0)
+    for _ in range(worlds):
+        y = generator.normal(0, 2, N_SEEDS) + sd[:, None] * generator.normal(size=(10, N_SEEDS))
+        seeds = tuple(range(N_SEEDS))
+        found = Outcomes(arms, seeds, {"logprob": y[:, :, None]}, frozenset(redrawn))
+        for pair in pairs:
+            value = y[arms.index(pair[0])].mean() - y[arms.index(pair[1])].mean()
+            se, df = satterthwaite(*training_terms(found, "logprob", *pair))
+            false[pair] += two_sided_p(value, se, df) < 0.05
+    # Satterthwaite's degrees of freedom are estimates: up to 6 % and what chance adds.
+    most = stats.binom.ppf(0.9995, worlds, 0.06)
+    assert max(false.values()) <= most, false
+    assert min(false.values()) >= stats.binom.ppf(0.0005, worlds, 0.04), false
+
+
 def test_an_effect_of_the_detectable_size_is_found_four_times_in_five_or_a_little_more() -> None:
     generator = np.random.default_rng(9)
     arms = ["none", "random", *"abcdefgh"]
@@ -304,12 +394,18 @@ def test_the_plan_is_computed_from_none_and_random_alone(
     one, y = said["outcomes"]["logprob"], found.of("logprob", "random")
     pairs = [np.var(y[s] - y[t], ddof=1) for s, t in ((0, 1), (0, 2), (1, 2))]
     seeds, problem = 2 * y.mean(axis=1).var(ddof=1) / 3, np.mean(pairs) / 3 / N_PROBLEMS
-    df = (seeds + problem) ** 2 / (seeds**2 / 8 + problem**2 / (N_PROBLEMS - 1))
+    df = (seeds + problem) ** 2 / (seeds**2 / 6 + problem**2 / (N_PROBLEMS - 1))
     t = stats.t(df)
     se = math.sqrt(seeds + problem)
     assert one["mde"] == pytest.approx((t.ppf(0.975) + t.ppf(0.8)) * se, rel=1e-5)
     assert one["mde_holm"] == pytest.approx((t.ppf(1 - 0.05 / 8) + t.ppf(0.8)) * se, rel=1e-5)
     assert one["mde"] < one["mde_most"]
+    ends = []
+    for tail in (0.975, 0.025):
+        v = 2 * seeds / stats.chi2.ppf(tail, 2)
+        t = stats.t((v + problem) ** 2 / (v**2 / 6 + problem**2 / (N_PROBLEMS - 1)))
+        ends.append((t.ppf(0.975) + t.ppf(0.8)) * math.sqrt(v + problem))
+    assert mde_range(said, "logprob") == pytest.approx(ends, rel=1e-4)
     assert (one["seeds_df"], said["comparisons"]) == (2, 4)
     assert json.loads(json.dumps(said, allow_nan=False)) == said
 
@@ -319,7 +415,9 @@ def test_seeds_that_are_all_alike_plan_nothing(
 ) -> None:
     cells, problems = made
     wrong = [cell | {"c": [0] * len(cell["c"])} for cell in cells]
-    assert planned(wrong, problems, ARMS)["outcomes"]["pass@1"]["mde"] is None
+    said = planned(wrong, problems, ARMS)
+    assert said["outcomes"]["pass@1"]["mde"] is None
+    assert all(math.isnan(end) for end in mde_range(said, "pass@1"))
 
 
 def test_the_plan_of_a_folder_is_that_of_its_cells(
@@ -331,4 +429,5 @@ def test_the_plan_of_a_folder_is_that_of_its_cells(
     for cell in cells:
         write_json(tmp_path / "cells" / f"{cell['arm']}-{cell['seed']}.json", cell)
     write_json(tmp_path / "cells" / "random-rows-0.json", {"arm": "another"})
-    assert plan(tmp_path) == planned(cells, problems, ARMS)
+    there = sorted([*(f"{arm}-{seed}" for arm in ARMS for seed in range(3)), "random-rows-0"])
+    assert plan(tmp_path) == planned(cells, problems, ARMS) | {"cells": there}

@@ -13,7 +13,9 @@ from mnskills_viz.corpus import Corpus, Example
 from mnskills_viz.corpus.splits import halves
 from mnskills_viz.evaluation import run
 
-OPTIONS = {"axes": 2, "doses": (3.0, 0.5), "n": 4, "max_new_tokens": 1, "progress": False}
+OPTIONS = {
+    "axes": 2, "doses": (3.0, 0.5), "twins": 2, "n": 4, "max_new_tokens": 1, "progress": False
+}  # fmt: skip
 SAMPLING = {"n": 4, "temperature": 0.8, "seed": 0, "max_new_tokens": 1, "logprobs": False}
 
 
@@ -120,31 +122,49 @@ def test_answers_of_the_reporting_half_have_no_say_in_the_choice(study, problems
     assert not any(any(one["c"]) for one in other["reported"])
 
 
-def test_the_best_of_the_candidates_are_reported_with_a_random_twin_of_each(found):
+def test_chosen_axes_are_reported_in_every_dose_and_only_they(found):
+    by_name = {one["name"]: one for one in found["candidates"]}
     for metric, name in found["chosen"].items():
-        by_name = {one["name"]: one for one in found["candidates"]}
         assert by_name[name][metric] == max(one[metric] for one in found["candidates"])
-    axes = {one["name"] for one in of_kind(found, "axis")}
-    assert axes == set(found["chosen"].values())
-    assert len(of_kind(found, "random")) == len(axes)
+    chosen = {*found["chosen"].values()}
+    axes = {by_name[name]["axis"] for name in chosen}
+    assert {one["name"] for one in of_kind(found, "axis")} == chosen
+    others = {name for name, one in by_name.items() if one["axis"] in axes} - chosen
+    assert {one["name"] for one in of_kind(found, "axis dose")} == others
+    assert others
     kinds = [one["kind"] for one in found["reported"]]
     assert kinds[:3] == ["unsteered", "text prompt", "temperature"]
 
 
-def test_a_random_twin_has_the_norm_of_its_vector_and_another_direction(study, problems):
+def test_random_twins_stand_beside_the_vector_chosen_by_the_larger_k_alone(found):
+    name = found["chosen"]["pass@4"]
+    assert [one["name"] for one in of_kind(found, "random")] == [
+        f"random {number}, as long as {name}" for number in (1, 2)
+    ]
+
+
+def test_random_twins_have_the_norm_of_their_vector_and_directions_of_their_own(study, problems):
     tried = candidates(study, "pca-1", 2, (1.0, 2.0), progress=False)
-    made = [arm for arm in arms(problems, [tried[1], tried[2]], PROMPT, seed=0) if arm.vector]
-    assert [arm.kind for arm in made] == ["axis", "random"] * 2
-    for axis, control in zip(made[::2], made[1::2], strict=True):
-        (v,), (r,) = axis.vector.directions.values(), control.vector.directions.values()
-        assert np.linalg.norm(r) == pytest.approx(np.linalg.norm(v), rel=1e-5)
-        assert abs(v @ r) < 0.9 * np.linalg.norm(v) ** 2
-    assert made[1].vector.fingerprint != made[3].vector.fingerprint
+    made = arms(problems, tried, [tried[1], tried[2]], PROMPT, twins=4, seed=0)
+    (v,) = tried[2].vector.directions.values()
+    controls = [arm.vector.directions for arm in made if arm.kind == "random"]
+    R = np.array([direction for (direction,) in (one.values() for one in controls)])
+    np.testing.assert_allclose(np.linalg.norm(R, axis=1), np.linalg.norm(v), rtol=1e-5)
+    cosines = np.corrcoef(np.vstack([v, R]))
+    assert np.abs(cosines[np.triu_indices(5, 1)]).max() < 0.9
+    assert len(controls) == 4
+    assert tried[2].name != tried[1].name
+
+
+def test_no_more_than_twelve_arms_are_reported_by_default(study, problems):
+    tried = candidates(study, "pca-1", 3, (1.0, 2.0), progress=False)
+    assert len(arms(problems, tried, [tried[0], tried[2]], PROMPT, twins=5, seed=0)) == 12
 
 
 def test_one_that_is_best_by_both_metrics_is_reported_once(study, problems):
     tried = candidates(study, "pca-1", 1, (1.0,), progress=False)
-    assert [a.kind for a in arms(problems, [*tried, *tried], PROMPT, 0)].count("axis") == 1
+    made = arms(problems, tried, [*tried, *tried], PROMPT, twins=1, seed=0)
+    assert [arm.kind for arm in made[3:]] == ["axis", "random"]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +232,7 @@ def test_results_are_json_without_a_text_of_the_model_or_of_a_problem(problems, 
         ({"doses": ()}, "doses above 0"),
         ({"doses": (1.0, -1.0)}, "doses above 0"),
         ({"axes": 0}, "at least 1"),
+        ({"twins": 0}, "twins must be at least 1"),
         ({"prompt": " "}, "system prompt is empty"),
     ],
 )
