@@ -34,8 +34,9 @@ from .made_results import PLANTED, make_results
 
 OUTCOMES = ("logprob", "pass@1", "pass@8")
 FOLDER = Path(reproduce.__path__[0], "results")
-KEPT = [scale for scale in ("small", "full") if (FOLDER / scale / "settings.json").is_file()]
-"""Results that are in the repository, and must have their report; a random model's are not."""
+KEPT = [scale for scale in ("small", "full") if (FOLDER / scale / "safety.json").is_file()]
+"""Results in the repository that are whole, whose last part is there, and must have their report;
+a random model's are not kept."""
 
 
 @pytest.fixture(scope="session")
