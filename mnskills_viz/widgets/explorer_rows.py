@@ -1,6 +1,5 @@
 """The explorer's rows: the card's, those that are browsed, the map, and heat."""
 
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -49,11 +48,12 @@ class ExplorerRows(ExplorerPanels):
     )
     atlas = traitlets.Dict().tag(sync=True)
 
+    _session: str  # under which steps are kept; the explorer says it
+
     def __init__(self, study: Study, state: ExplorerState) -> None:
         super().__init__(study, state)
         self._facts = BasisFacts(study, state.basis)
         self._state = state.within(self._facts.n_axes)
-        self._session = uuid.uuid4().hex[:12]
         self._map: AxisMap | None = None
         self._is_drawn = False  # the figure, by a front end
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)

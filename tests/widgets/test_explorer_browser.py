@@ -2,20 +2,24 @@
 
 import ast
 import base64
+import contextlib
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mnskills_viz as mn
+from mnskills_viz.activations.tokens import Role
 from tests.widgets.lab import (
     ARGUMENTS,
     BASIS,
     CHROMIUM,
     COMMANDS,
+    KERNEL,
     Notebook,
     jupyterlab,
     needs_browser,
@@ -53,7 +57,9 @@ def notebook(study: mn.Study) -> Iterator[Notebook]:
 def page(notebook: Notebook):
     """The page, with nothing browsed and axis 0 looked at."""
     page = notebook.page
-    page.fill(".mn-search", "")
+    if page.input_value(".mn-search"):
+        page.fill(".mn-search", "")
+        page.locator(".mn-found").wait_for(state="hidden")
     notebook.go_to(0)
     if page.locator(".mn-found").is_visible():
         page.click(".mn-found-clear")
@@ -62,7 +68,52 @@ def page(notebook: Notebook):
     notebook.shows_no_error()
 
 
+@pytest.fixture(scope="module")
+def cut_study(study: mn.Study, demo_rows: mn.Corpus, tiny_folder) -> mn.Study:
+    """A study whose texts were read no further than 40 tokens; half of the answers are long."""
+    rows = [
+        replace(row, response="\n".join([row.response] * 40)) if i % 2 else row
+        for i, row in enumerate(demo_rows)
+    ]
+    corpus = mn.Corpus(rows, "cut")
+    cut = mn.Study.create(study.path.parent / "cut", model=str(tiny_folder), corpus=corpus)
+    with pytest.warns(UserWarning, match="were cut to 40 tokens"):
+        cut.collect(layers=[1], max_length=40, truncate=True, progress=False)
+    cut.fit("pca", layer=1, n_axes=3)
+    cut.quality(BASIS)
+    return mn.Study.open(cut.path)
+
+
 # -------------------------------------------------------------------------- what is read in it
+
+
+def in_kernel(page, code: str) -> None:
+    """Run code beside the notebook's cells."""
+    status = page.evaluate(
+        f"async (code) => (await {KERNEL}.requestExecute({{ code }}).done).content.status", code
+    )
+    assert status == "ok"
+
+
+@contextlib.contextmanager
+def held(page, method: str, before: str = "None") -> Iterator[None]:
+    """Have a method of the study wait at its beginning, so that one can look around meanwhile."""
+    in_kernel(
+        page,
+        f"""
+import threading
+from mnskills_viz.progress import tell
+go_on = threading.Event()
+def _waiting(*asked, _then=explorer._study.{method}, **options):
+    {before}
+    assert go_on.wait(120)
+    return _then(*asked, **options)
+explorer._study.{method} = _waiting""",
+    )
+    try:
+        yield
+    finally:
+        in_kernel(page, f"go_on.set(); del explorer._study.{method}")
 
 
 def number_of_rows(said: str) -> int:
@@ -118,6 +169,67 @@ def box_of(page, selector: str) -> dict[str, float]:
 
 def z_shown(text: str) -> float:
     return float(text.replace("−", "-"))
+
+
+# -------------------------------------------------------------------------- as it is opened
+
+
+def test_the_first_prompt_is_a_row_and_is_steered_as_the_chat_that_it_is(page, notebook, study):
+    prompt = page.locator(".mn-prompt")
+    row = int(re.fullmatch(r"row (\d+), as it stands", notebook.said(".mn-prompt-from"))[1])
+    assert study.corpus[row].meta["split"] == "probe"
+    assert prompt.input_value() == study.corpus[row].prompt_text
+    assert not prompt.evaluate("(field) => field === document.activeElement")
+    page.locator(".mn-dose").fill("-2")
+    page.click(".mn-steer-run")
+    page.wait_for_selector(".mn-status-info:has-text('steered along axis 0 with -2')")
+    python = page.locator(".mn-steer .mn-python code").first.text_content()
+    assert python == f"study.steer([study.corpus[{row}].prompt], '{BASIS}', axis=0, dose=-2)"
+
+    prompt.fill("")  # it is not filled again while one writes
+    assert notebook.said(".mn-prompt-from") == ""
+    page.fill(".mn-notes", "seen")
+    notebook.is_saved()
+    assert prompt.input_value() == ""
+
+
+LIST = """() => [...document.querySelectorAll(".mn-axis-list li")].map((item) => {
+  const { top, height } = item.getBoundingClientRect();
+  return [item.dataset.axis, top, height];
+})"""
+SIGN = """(item) => getComputedStyle(item.querySelector(".mn-badges"), "::after").content"""
+
+
+def choose_basis(page, study: mn.Study, name: str) -> None:
+    page.select_option(".mn-basis select", name)
+    page.wait_for_function(
+        f"document.querySelectorAll('.mn-axis-list li').length === {study.basis(name).n_axes_}"
+    )
+
+
+def test_axes_are_said_to_be_judged_and_stay_where_they_are(page, study):
+    judged = "!document.querySelector('.mn-axis-list').matches('.mn-judging')"
+    choose_basis(page, study, next(name for name in study.basis_names if name != BASIS))
+    page.wait_for_function(judged)
+    for file in study.path.glob(f"results/quality-{BASIS}*"):
+        file.unlink()
+    badges = page.locator(".mn-axis-list .mn-badge")
+    first, second = (page.locator(f".mn-axis-list li[data-axis='{axis}']") for axis in (0, 1))
+    with held(page, "quality", before="tell(1, 4)"):
+        choose_basis(page, study, BASIS)
+        page.wait_for_selector(".mn-axis-list.mn-judging")
+        page.wait_for_selector(".mn-status-busy:has-text('quality is being computed')")
+        page.wait_for_selector(".mn-foot .mn-progress-said:has-text('25 %')")
+        known = badges.count()
+        assert known == study.basis(BASIS).n_axes_  # its utility was measured
+        assert first.evaluate(SIGN).startswith('"judging axes…"')
+        assert second.evaluate(SIGN).startswith('"…"')
+        before = page.evaluate(LIST)
+    page.wait_for_function(judged)
+    assert badges.count() > known
+    assert page.evaluate(LIST) == before
+    assert page.locator(".mn-foot .mn-progress").is_hidden()
+    assert first.evaluate(SIGN) == "none"
 
 
 # ---------------------------------------------------------------------------------- the map
@@ -512,6 +624,71 @@ def test_heat_follows_the_axis(page, notebook, study):
     page.locator(".mn-token").first.wait_for(state="detached")
 
 
+def test_heat_shows_what_was_not_read_and_why_a_row_has_none(page, notebook, cut_study):
+    folder = cut_study.path.parent
+    write_notebook(folder / "cut.ipynb", cut_study.path)
+    other = Notebook(page.context.browser, notebook.address, "cut.ipynb")
+    other.run_all()
+    refused = int(other.page.locator(".mn-poles .mn-example").first.get_attribute("data-row"))
+    why = "1 of 1 rows are longer than max_length 40"
+    in_kernel(
+        other.page,
+        f"""
+def _refuses_one(basis, rows, _then=explorer._study.heat, **options):
+    if {refused} in rows:
+        raise mn.InputError("{why} (the longest has 99 tokens); pass truncate=True to cut them")
+    return _then(basis, rows, **options)
+explorer._study.heat = _refuses_one""",
+    )
+    other.page.click(".mn-heat")
+    other.page.wait_for_function(
+        """() => [...document.querySelectorAll('.mn-poles .mn-sums')].every(
+             (said) => said.textContent && said.textContent !== 'reading tokens…')"""
+    )
+    for toggle in other.page.locator(".mn-poles .mn-toggle").all():
+        if toggle.is_visible() and toggle.get_attribute("aria-expanded") == "false":
+            toggle.click()
+    left_out = other.page.locator(f".mn-example[data-row='{refused}']")
+    assert left_out.locator(".mn-sums").inner_text() == f"no heat: {why}"
+    assert "truncate=True" in left_out.locator(".mn-sums").get_attribute("title")
+    assert left_out.locator(".mn-token").count() == 0
+    assert other.page.locator(".mn-heat[aria-pressed='true']").count() == 1
+
+    other.page.wait_for_function(
+        """() => [...document.querySelectorAll('.mn-poles .mn-unread')].every(
+             (rest) => !rest.textContent.endsWith(' …'))"""
+    )
+    shown = other.page.locator(".mn-poles .mn-heated").evaluate_all(
+        """(items) => items.map((item) => ({
+          row: Number(item.dataset.row),
+          text: [...item.querySelectorAll(".mn-text")].map((part) => part.textContent),
+          unread: [...item.querySelectorAll(".mn-unread")].map((p) => [p.textContent, p.title]),
+        }))"""
+    )
+    heats = cut_study.heat(BASIS, [example["row"] for example in shown])
+    assert {heat.is_whole for heat in heats} == {True, False}
+    unfolded = [len(cut_study.corpus[example["row"]].response) > 600 for example in shown]
+    assert any(unfolded)  # more than comes with the card, and than is drawn of what is folded up
+    for example, heat in zip(shown, heats, strict=True):
+        whole = cut_study.corpus[example["row"]]
+        assert example["text"] == [whole.prompt_text, whole.response]
+        unread = "".join(text for text, _ in example["unread"])
+        read = [t for t, role in zip(heat.tokens, heat.roles, strict=True) if role != Role.TEMPLATE]
+        assert "".join(read) + unread == whole.prompt_text + whole.response
+        assert (unread == "") == heat.is_whole
+        assert {title for _, title in example["unread"]} <= {"not read: cut by max_length"}
+
+    # The arrow keys come to it after the tokens, and it is said what it is.
+    text = other.page.locator(".mn-poles .mn-text:has(.mn-unread)").first
+    text.focus()
+    other.page.keyboard.press("End")
+    item = other.page.locator(".mn-poles .mn-example:has(.mn-unread)").first
+    assert item.locator(".mn-strongest").inner_text() == "not read: cut by max_length"
+    other.shows_no_error()
+    other.page.close()
+    notebook.page.bring_to_front()
+
+
 # ------------------------------------------------------------------------------ labels, quiz
 
 
@@ -669,31 +846,86 @@ def test_neighbours_are_the_axes_whose_coordinates_go_along(page, notebook, stud
     page.locator(".mn-neighbour-axes .mn-link").first.click()
     notebook.title_is(best)
     page.wait_for_function(f"document.querySelector('.mn-basis select').value === '{other}'")
-    page.select_option(".mn-basis select", BASIS)
-    page.wait_for_function(
-        f"document.querySelectorAll('.mn-axis-list li').length === {study.basis(BASIS).n_axes_}"
-    )
+    choose_basis(page, study, BASIS)
     page.click(".mn-neighbours summary")
 
 
 # --------------------------------------------------------------------------- accessibility
 
 
+def grave_faults(page) -> dict[str, list]:
+    """What axe finds in the explorer that is serious or worse, and what it cannot judge."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
+    # JupyterLab's body is 0 pixels high and hides what overflows: axe would take no text for seen.
+    # Nor does it judge what one would have to scroll to.
+    seen = "body { height: 100vh } .mn-explorer .mn-examples { max-height: none !important }"
+    style = page.add_style_tag(content=seen)
+    size = page.viewport_size
+    page.set_viewport_size(size | {"height": 6000})
+    page.wait_for_timeout(1000)  # axe fails where something moves meanwhile
+    options = {"resultTypes": ["violations", "incomplete", "passes"]}
+    found = axe.Axe().run(page, context=".mn-explorer", options=options).response
+    page.set_viewport_size(size)
+    style.evaluate("(style) => style.remove()")
+    judged = [
+        node for rule in found["passes"] if "contrast" in rule["id"] for node in rule["nodes"]
+    ]
+    assert len(judged) > 100, found["incomplete"]
+    grave = {
+        violation["id"]: [(node["target"], node["failureSummary"]) for node in violation["nodes"]]
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    }
+    # Of what is half transparent it does not compute the contrast: it calls it "overlapped".
+    unsure = [
+        node["target"]
+        for rule in found["incomplete"]
+        if rule["id"] == "color-contrast"
+        for node in rule["nodes"]
+        if any((check["data"] or {}).get("messageKey") == "bgOverlap" for check in node["any"])
+        if "svg" not in node["target"][-1]
+        and page.locator(f".mn-busy {node['target'][-1].split(' > ')[-1]}").count()
+    ]
+    return grave | ({"half transparent": unsure} if unsure else {})
+
+
+def test_axe_finds_no_serious_violation_while_panels_are_busy(page):
+    page.fill(".mn-prompt", "What is 3 + 4?")
+    page.locator(".mn-dose").fill("3")
+    with held(page, "steer", before="tell(1, 4)"):
+        page.click(".mn-steer-run")
+        page.wait_for_selector(".mn-steer .mn-progress-said:has-text('25 %')")
+        grave = grave_faults(page)
+        assert page.locator(".mn-outputs.mn-busy").count() == 1  # it was all the time
+    assert grave == {}
+    page.wait_for_selector(".mn-status-info:has-text('steered along axis 0 with +3')")
+
+    # What was selected before stays in sight while the next is chosen.
+    page.fill(".mn-budget", "9")
+    page.click(".mn-select-run")
+    page.wait_for_selector(".mn-size:has-text('9 rows')")
+    page.wait_for_selector(".mn-select-run:not([disabled])")
+    with held(page, "select", before="tell(1, 4)"):
+        page.click(".mn-select-run")
+        page.wait_for_selector(".mn-select .mn-progress-said:has-text('25 %')")
+        grave = grave_faults(page)
+        assert page.locator(".mn-select .mn-busy .mn-picked").count() > 0
+    assert grave == {}
+    page.wait_for_selector(".mn-select-run:not([disabled])")
+
+
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_axe_finds_no_serious_violation(page, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
     page.evaluate(f"{COMMANDS}.execute('apputils:change-theme', {{ theme: 'JupyterLab {theme}' }})")
     page.wait_for_function(f"document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
     page.evaluate("document.querySelectorAll('.mn-explorer details').forEach((d) => d.open = true)")
     page.fill(".mn-search", "the")
     page.wait_for_selector(".mn-found .mn-example")
     page.click(".mn-heat")
-    page.wait_for_selector(".mn-poles .mn-heated")
-    found = axe.Axe().run(page, context=".mn-explorer").response["violations"]
-    grave = {
-        violation["id"]: [(node["target"], node["failureSummary"]) for node in violation["nodes"]]
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    }
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('.mn-example')].every(
+             (item) => item.classList.contains('mn-heated'))"""
+    )
+    grave = grave_faults(page)
     page.click(".mn-heat")
     assert grave == {}

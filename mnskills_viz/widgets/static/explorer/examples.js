@@ -4,6 +4,7 @@ const LINES = 2; // of a text that is folded up, and about how many characters
 const FITS = 150; // of prompt and response can be seen without unfolding
 const FOLDED = 600; // characters in tokens that are drawn of a folded text: more than its lines hold
 const LEVELS = 8; // of colour
+const NOT_READ = "not read: cut by max_length";
 const TELLING = 0.99; // the colours reach so far that of a hundred tokens one goes beyond
 
 /** A coordinate or a part of one. @param {number} z */
@@ -32,16 +33,27 @@ function visibleTokens({ tokens, values }) {
   return seen.tokens.length || !tokens.length ? seen : { tokens: [""], values: [early] };
 }
 
+/**
+ * What of a text the model did not read. The template may leave out blanks at its beginning.
+ * @param {string} text @param {TokenValues} part
+ */
+function unread(text, { tokens }) {
+  const read = tokens.join("");
+  const at = text.indexOf(read);
+  const rest = at < 0 ? "" : text.slice(at + read.length);
+  return rest.trim() ? rest : "";
+}
+
 /** What tokens add, for the rows of one axis: all of them are painted on one scale. */
 function heatScale() {
   const KEPT = 8; // axes
-  /** @type {Map<string, Record<string, RowHeat>>} */
+  /** @type {Map<string, Record<string, RowHeat | string>>} a string says why a row has none */
   const axes = new Map();
   let key = "";
   let reach = 1;
   const measure = () => {
     const sizes = Object.values(axes.get(key) ?? {})
-      .flatMap(({ prompt, response }) => [...prompt.values, ...response.values])
+      .flatMap((heat) => (typeof heat === "string" ? [] : [...heat.prompt.values, ...heat.response.values]))
       .map(Math.abs)
       .filter((size) => size > 0)
       .sort((a, b) => a - b);
@@ -57,7 +69,7 @@ function heatScale() {
       measure();
     },
     /** @param {HeatMessage} message */
-    add({ basis, axis, rows }) {
+    add({ basis, axis, rows, left_out = {} }) {
       const name = `${basis}/${axis}`;
       const known = axes.get(name);
       axes.delete(name); // the newest comes last
@@ -65,11 +77,11 @@ function heatScale() {
         row,
         { ...heat, prompt: visibleTokens(heat.prompt), response: visibleTokens(heat.response) },
       ]);
-      axes.set(name, { ...known, ...Object.fromEntries(seen) });
+      axes.set(name, { ...known, ...Object.fromEntries(seen), ...left_out });
       for (const oldest of [...axes.keys()].slice(0, -KEPT)) axes.delete(oldest);
       if (name === key) measure();
     },
-    /** @param {number} row @returns {RowHeat | undefined} */
+    /** @param {number} row @returns {RowHeat | string | undefined} a string says why there is none */
     of: (row) => axes.get(key)?.[row],
   };
 }
@@ -89,10 +101,11 @@ function heatLegend() {
   };
 }
 
-/** @param {TokenValues} part @param {number} reach of the scale @param {number} most characters */
-function tokenSpans({ tokens, values }, reach, most) {
+/** @param {TokenValues} part @param {string} after what follows unread @param {number} reach of the scale @param {number} most characters */
+function tokenSpans({ tokens, values }, after, reach, most) {
   const fragment = document.createDocumentFragment();
-  for (let i = 0, length = 0; i < tokens.length && length < most; length += tokens[i++].length) {
+  let length = 0;
+  for (let i = 0; i < tokens.length && length < most; length += tokens[i++].length) {
     const token = document.createElement("span");
     const level = Math.min(LEVELS, Math.round((LEVELS * Math.abs(values[i])) / reach));
     token.className = level ? `mn-token mn-${values[i] < 0 ? "minus" : "plus"} mn-level-${level}` : "mn-token";
@@ -100,6 +113,7 @@ function tokenSpans({ tokens, values }, reach, most) {
     token.textContent = tokens[i];
     fragment.append(token);
   }
+  if (after && length < most) fragment.append(h("span", { class: "mn-token mn-unread", title: NOT_READ }, after.slice(0, most - length)));
   return fragment;
 }
 
@@ -125,9 +139,13 @@ function tokenReader(item, texts, said) {
   /** @type {any} */
   let picked = null;
   const say = (/** @type {any} */ token) => {
-    const text = token?.textContent.trim();
-    const words = token ? `${text ? `“${text}”` : "blank"} ${token.title}` : rest;
+    const words = token ? wordsOf(token) : rest;
     if (said.textContent !== words) said.textContent = words;
+  };
+  const wordsOf = (/** @type {HTMLElement} */ token) => {
+    if (token.title === NOT_READ) return NOT_READ;
+    const text = token.textContent?.trim();
+    return `${text ? `“${text}”` : "blank"} ${token.title}`;
   };
   const pick = (/** @type {Element | null} */ token) => {
     picked?.classList.remove("mn-token-at");
@@ -227,17 +245,22 @@ function exampleItem(example, does, how = {}) {
 
   const reader = tokenReader(item, { Prompt: prompt, Response: response }, token);
   let drawn = "";
+  let isCut = false; // there is more than its tokens say
   const draw = () => {
-    const parts = does.heat.on ? does.heat.of(example.row) : undefined;
-    const now = JSON.stringify([does.heat.on, does.heat.reach(), open, texts, parts]);
+    const known = does.heat.on ? does.heat.of(example.row) : undefined;
+    const parts = typeof known === "string" ? undefined : known;
+    isCut = Boolean(parts?.cut);
+    const after = parts?.cut ? [unread(texts.prompt, parts.prompt), unread(texts.response, parts.response)] : ["", ""];
+    const now = JSON.stringify([does.heat.on, does.heat.reach(), open, parts ? after : texts, known]);
     if (now === drawn) return; // so that what is marked to be copied stays marked
     drawn = now;
     item.classList.toggle("mn-heated", Boolean(parts));
     adds.hidden = !does.heat.on;
+    sums.removeAttribute("title");
     if (parts) {
       const most = open ? Infinity : FOLDED;
-      prompt.replaceChildren(tokenSpans(parts.prompt, does.heat.reach(), most));
-      response.replaceChildren(tokenSpans(parts.response, does.heat.reach(), most));
+      prompt.replaceChildren(tokenSpans(parts.prompt, after[0], does.heat.reach(), most));
+      response.replaceChildren(tokenSpans(parts.response, after[1], does.heat.reach(), most));
       const answer = example.response ? `, answer ${signed(parts.response.values.reduce((sum, z) => sum + z, 0), 2)}` : "";
       const asked = signed(parts.prompt.values.reduce((sum, z) => sum + z, 0), 2);
       sums.textContent = `prompt ${asked}${answer}, template ${signed(parts.rest, 2)}: together ${signed(parts.sum, 2)}\u00a0σ`;
@@ -245,6 +268,10 @@ function exampleItem(example, does, how = {}) {
       prompt.textContent = texts.prompt;
       response.textContent = texts.response;
       sums.textContent = does.heat.on ? "reading tokens…" : "";
+      if (typeof known === "string") {
+        sums.textContent = `no heat: ${known.split(/ \(|;/)[0]}`;
+        sums.title = known; // with what could be done
+      }
     }
     reader.drawn(Boolean(parts), parts ? strongest(parts) : "");
   };
@@ -280,7 +307,7 @@ function exampleItem(example, does, how = {}) {
     draw,
     /** Whether there is more than is seen, as it is laid out; null where it is not. */
     folded() {
-      if (open || (!whole && !heated())) return true;
+      if (open || (!whole && (!heated() || isCut))) return true;
       const texts = [prompt, response].filter((text) => text.isConnected);
       if (!prompt.clientHeight) return null;
       return texts.some((text) => text.scrollHeight > text.clientHeight + 1);
@@ -293,7 +320,7 @@ function exampleItem(example, does, how = {}) {
     complete(full) {
       whole = true;
       Object.assign(texts, { prompt: full.prompt, response: full.response });
-      if (!heated()) draw();
+      draw();
       if (waitsForUse) does.use(texts.prompt, example.row);
       waitsForUse = false;
     },

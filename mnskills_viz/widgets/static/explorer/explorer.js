@@ -40,7 +40,9 @@ function render({ model, el }) {
   const saveStatus = h("span", { class: "mn-save-status", role: "status" });
   const saving = saver(send, saveStatus);
   const status = h("div", { class: "mn-status", role: "status", "aria-live": "polite" });
+  const progress = progressBar("what the kernel does"); // not in what is read out: it changes all the time
   const python = copyLine();
+  let heard = -1; // number of the last status
 
   const choose = (/** @type {number} */ axis) => {
     if (axis === wanted) return;
@@ -127,7 +129,7 @@ function render({ model, el }) {
       main,
       h("aside", { class: "mn-panels", "aria-label": "What to do with the axis" }, ...panels.map((panel) => panel.node)),
     ),
-    h("footer", { class: "mn-foot" }, status, python.node),
+    h("footer", { class: "mn-foot" }, status, progress.node, python.node),
     hides,
   );
 
@@ -160,6 +162,7 @@ function render({ model, el }) {
     hides.textContent = `.${String(setting.fallback).replace(/[^\w-]/g, "")} { display: none }`;
     card.setting(setting);
     found.setting(setting);
+    list.judging(Boolean(setting.judging));
     for (const panel of panels) panel.set(setting);
   };
   const showCard = () => {
@@ -181,7 +184,11 @@ function render({ model, el }) {
     card.found(now);
   };
   const showStatus = () => {
-    const { level = "info", text = "", python: line = "" } = model.get("status");
+    const { level = "info", text = "", python: line = "", progress: done = null, n = 0 } = model.get("status");
+    progress.node.hidden = !done;
+    if (done) progress.show(done);
+    if (n === heard) return; // the same goes on
+    heard = n;
     status.className = `mn-status mn-status-${level}`;
     status.textContent = level === "error" ? `⚠ ${text}` : text || KEYS;
     python.show(line);

@@ -47,7 +47,7 @@ const axisOption = (entry, id) =>
 /** @param {string} prefix of ids @param {(axis: number) => void} chosen */
 function axisList(prefix, chosen) {
   const node = h("ol", { class: "mn-axis-list", role: "listbox", tabindex: "0", "aria-label": "Axes" });
-  const none = h("p", { class: "mn-none", hidden: true }, "No axis matches.");
+  const none = h("p", { class: "mn-none", hidden: true });
   /** @type {Map<number, { said: string, option: HTMLElement }>} by axis, in the order shown */
   let shown = new Map();
   let selected = -1;
@@ -78,6 +78,11 @@ function axisList(prefix, chosen) {
   return {
     node,
     none,
+    /** Whether more is to be said of the axes soon; the signs of it are in the style sheet. @param {boolean} is */
+    judging(is) {
+      node.classList.toggle("mn-judging", is);
+      none.textContent = is ? "No axis matches yet: judging axes…" : "No axis matches.";
+    },
     /** A saved label changes one entry: the others stay as they are. @param {Entry[]} entries */
     show(entries) {
       const before = shown;

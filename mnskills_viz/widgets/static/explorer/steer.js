@@ -31,13 +31,32 @@ function figurePlace() {
   };
 }
 
+/** How far something is. @param {string} name what runs @param {(Node | null)[]} more that belongs beside it */
+function progressBar(name, ...more) {
+  const bar = h("progress", { "aria-label": `How far ${name} is` });
+  const said = h("span", { class: "mn-progress-said" });
+  return {
+    node: h("div", { class: "mn-progress", hidden: true }, bar, said, ...more),
+    /** @param {Progress | null | undefined} progress */
+    show(progress) {
+      const known = progress && progress.total > 0 ? progress : null;
+      if (known) {
+        bar.max = known.total;
+        bar.value = known.done;
+        said.textContent = `${Math.floor((100 * known.done) / known.total)} %${timeLeft(known.left)}`;
+      } else {
+        bar.removeAttribute("value"); // it moves to and fro
+        said.textContent = progress && progress.done ? `pass ${progress.done}` : "";
+      }
+    },
+  };
+}
+
 /**
  * How far a run is, with a button that stops it.
  * @param {Send} send @param {string} name what runs
  */
 function progressLine(send, name) {
-  const bar = h("progress", { "aria-label": `How far ${name} is` });
-  const said = h("span", { class: "mn-progress-said" });
   const stop = h("button", { type: "button", class: "mn-stop" });
   stop.addEventListener("click", () => {
     send({ type: "stop" });
@@ -49,22 +68,14 @@ function progressLine(send, name) {
     stop.setAttribute("aria-label", is ? `stopping… ${name}` : `Stop ${name}`);
   };
   stopping(false);
-  const node = h("div", { class: "mn-progress", hidden: true }, bar, said, stop);
+  const { node, show } = progressBar(name, stop);
   return {
     node,
     /** @param {boolean} busy @param {Progress | null | undefined} [progress] */
     show(busy, progress) {
       node.hidden = !busy;
       if (!busy) stopping(false);
-      const known = progress && progress.total > 0 ? progress : null;
-      if (known) {
-        bar.max = known.total;
-        bar.value = known.done;
-        said.textContent = `${Math.floor((100 * known.done) / known.total)} %${timeLeft(known.left)}`;
-      } else {
-        bar.removeAttribute("value"); // it moves to and fro
-        said.textContent = progress && progress.done ? `pass ${progress.done}` : "";
-      }
+      show(progress);
     },
   };
 }
@@ -227,6 +238,7 @@ function steerView(send) {
     h("div", { class: "mn-doses" }, h("div", { class: "mn-row" }, measure, dosesSaid), dosesProgress.node, curve.node, dosesLine.node),
   );
   let steerable = true;
+  let isFirst = true; // nothing was proposed yet
   let busy = false;
   let measuring = false;
   let here = { basis: "", axis: -1 };
@@ -261,7 +273,11 @@ function steerView(send) {
     /** @param {any} setting */
     set(setting) {
       steerable = setting.steerable;
-      if (!prompt.value) prompt.value = setting.prompt;
+      if (isFirst) {
+        prompt.value = setting.prompt;
+        comesFrom(setting.prompt ? setting.prompt_row : null);
+      }
+      isFirst = false;
       why.hidden = steerable;
       why.textContent = "This basis does not say which layer it is of, and cannot be steered.";
       showButtons();

@@ -83,11 +83,15 @@ interface RowHeat {
   response: TokenValues;
   rest: number;
   sum: number;
+  /** The model read no further than these tokens. */
+  cut: boolean;
 }
 interface HeatMessage {
   basis: string;
   axis: number;
   rows: Record<string, RowHeat>;
+  /** Rows that the model could not read, and why. */
+  left_out?: Record<string, string>;
 }
 interface Suggestion {
   label: string;
