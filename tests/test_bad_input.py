@@ -284,7 +284,7 @@ def test_another_study_s_store_is_refused(
         (["--layer", 1], "layer 1 was not collected; there are layers 0, 2"),
         (["--layer", "auto"], "16 of 16 rows have an error.* name a layer instead"),
         (["--kind", "active", "--layer", 1], "layer 1 was not collected"),
-        (["--kind", "activ"], "must be one of pca, sae, active, not 'activ'"),
+        (["--kind", "activ"], "must be one of pca, sae, active, random, not 'activ'"),
         (["--kind", "active", "--name", "../x"], "cannot be a name"),
     ],
 )
