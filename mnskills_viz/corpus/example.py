@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -96,6 +96,9 @@ class Corpus(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self._examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self._examples)
 
     def __repr__(self) -> str:
         categories = len({e.category for e in self} - {None})
