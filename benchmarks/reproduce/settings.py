@@ -184,6 +184,10 @@ def settings_of(scale: str, **changes: Any) -> Settings:
         raise InputError(f"no setting is called {odd[0]!r}; there are: {', '.join(sorted(known))}")
     given = {name: value for name, value in changes.items() if value is not None}
     found = replace(SCALES[scale], **given)
+    if (found.pool == "demo") != (found.test == "demo"):
+        raise InputError(
+            f"pool {found.pool!r} and test {found.test!r} do not belong together; name both"
+        )
     every = (*EVERYWHERE, *AT_FULL)
     if unknown := [arm for arm in found.arms if arm not in every]:
         raise InputError(f"no arm is called {unknown[0]!r}; there are: {', '.join(every)}")

@@ -180,6 +180,7 @@ def test_cells_of_two_starts_are_not_mixed(tiny: Path, ground: Ground):
         (["--arms", "none", "weakness_pca"], "the arms must hold 'random'"),
         (["--arms", "none", "random", "luck"], "no arm is called 'luck'"),
         (["--seeds", "1"], "seeds must be at least 2"),
+        (["--pool", "mine.jsonl"], "pool 'mine.jsonl' and test 'demo' do not belong together"),
     ],
 )
 def test_settings_that_cannot_be_compared_are_refused(
