@@ -202,6 +202,19 @@ class Explorer(ExplorerRows):
 
     # ------------------------------------------------------------------------------- quality
 
+    def _say(
+        self, text: str, level: str = "info", python: str = "", progress: Json | None = None
+    ) -> None:
+        """Say what happened; where that is nothing, what goes on beside it stays said."""
+        if not text and self._judging.is_running:
+            if self._says_judging():
+                progress = self.status["progress"]
+            text, level = JUDGING, "busy"
+        super()._say(text, level, python, progress)
+
+    def _says_judging(self) -> bool:
+        return bool(self.status.get("text") == JUDGING)
+
     def _judge(self) -> None:
         """Compute quality that was never kept, beside what a person does."""
         facts = self._facts
@@ -209,7 +222,7 @@ class Explorer(ExplorerRows):
             return
         self._judging.start(lambda: self._judged(facts))
         self.setting = self.setting | {"judging": True}
-        self._say(JUDGING, "busy")
+        self._say("")
 
     def _judged(self, facts: BasisFacts) -> Callable[[], None]:
         try:
@@ -223,17 +236,17 @@ class Explorer(ExplorerRows):
 
     def _show_judged(self, complaint: Exception | None = None) -> None:
         with self._lock:
+            if complaint is None:
+                if self._says_judging():
+                    self._say("quality is computed, and kept")
+                self._judge()  # of another basis, if that is looked at by now
             self._show()
             if complaint is not None:
                 self._complain(complaint)
-                return
-            if self.status.get("text", "").startswith(JUDGING):
-                self._say("quality is computed, and kept")
-            self._judge()  # of another basis, if that is looked at by now
 
     def _judged_so_far(self, done: int, total: int, left: float | None) -> None:
         with self._lock:
-            if self.status.get("text", "").startswith(JUDGING):
+            if self._says_judging():
                 progress = {"done": done, "total": total, "left": left}
                 self.status = self.status | {"progress": progress}
 
@@ -260,7 +273,8 @@ class Explorer(ExplorerRows):
                 self._choose_basis(basis)
             case {"type": "refresh"}:
                 self._choose_basis(self._state.basis, self._state.axis)
-                self._say("read the study again")
+                if not self._judging.is_running:
+                    self._say("read the study again")
             case {"type": "stop"}:
                 self._job.stop()
             case {"type": "undo"}:

@@ -62,12 +62,14 @@ class ExplorerPanels(anywidget.AnyWidget):  # type: ignore[misc]
         self._busy_with = ""
         self._job = Job(self._progressed)
 
-    def _say(self, text: str, level: str = "info", python: str = "") -> None:
+    def _say(
+        self, text: str, level: str = "info", python: str = "", progress: Json | None = None
+    ) -> None:
         self.status = {
             "level": level,
             "text": text,
             "python": python,
-            "progress": None,
+            "progress": progress,
             "n": self.status.get("n", 0) + 1,
         }
 

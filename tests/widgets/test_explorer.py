@@ -580,12 +580,48 @@ def test_badges_follow_when_quality_is_computed(study, tiny_study):
     assert explorer.status["text"].startswith("quality is being computed")
     explorer._handle_custom_msg({"type": "axis", "axis": 3}, [])
     explorer._judging.join(60)
+    assert explorer.status["text"].startswith("quality is computed")
     assert not explorer.setting["judging"]
     judged = mn.explore(tiny_study, BASIS)
     assert explorer.axes == judged.axes
     assert any(entry["badges"] for entry in explorer.axes)
     assert explorer.card["axis"] == 3
     assert explorer.card["variance"] == tiny_study.quality(BASIS)["variance"][3]
+
+
+def test_what_one_does_meanwhile_leaves_it_said_that_quality_is_being_computed(study, monkeypatch):
+    forget_quality(study)
+    explorer = mn.explore(study, BASIS)
+    go_on = threading.Event()
+    computed = study.quality
+
+    def waiting(*asked):
+        tell(1, 4)
+        assert go_on.wait(60)
+        return computed(*asked)
+
+    monkeypatch.setattr(explorer._study, "quality", waiting)
+    explorer._handle_custom_msg({"type": "ready"}, [])
+    while not explorer.status["progress"]:
+        time.sleep(0.01)
+    for message in (
+        {"type": "axis", "axis": 3},
+        {"type": "basis", "basis": other_basis(study)},
+        {"type": "basis", "basis": BASIS},
+        {"type": "refresh"},
+    ):
+        explorer._handle_custom_msg(message, [])
+        assert explorer.setting["judging"]
+        assert explorer.status["text"].startswith("quality is being computed")
+        assert explorer.status["progress"]["done"] == 1
+    assert explorer.status["python"] == f"study.axes({BASIS!r})"
+    explorer._handle_custom_msg({"type": "undo"}, [])
+    assert explorer.status["text"] == "nothing to undo"
+    go_on.set()
+    while explorer.setting["judging"]:
+        explorer._judging.join(60)
+        time.sleep(0.01)
+    assert explorer.status["text"] == "quality is computed, and kept"
 
 
 def test_quality_of_the_basis_that_is_looked_at_follows_too(study):

@@ -210,6 +210,7 @@ def choose_basis(page, study: mn.Study, name: str) -> None:
 def test_axes_are_said_to_be_judged_and_stay_where_they_are(page, study):
     judged = "!document.querySelector('.mn-axis-list').matches('.mn-judging')"
     choose_basis(page, study, next(name for name in study.basis_names if name != BASIS))
+    in_kernel(page, "explorer._judging.join()")  # it may never have been judged
     page.wait_for_function(judged)
     for file in study.path.glob(f"results/quality-{BASIS}*"):
         file.unlink()

@@ -190,9 +190,10 @@ function render({ model, el }) {
     if (n === heard) return; // the same goes on
     heard = n;
     status.className = `mn-status mn-status-${level}`;
-    status.textContent = level === "error" ? `⚠ ${text}` : text || KEYS;
+    const said = level === "error" ? `⚠ ${text}` : text || KEYS;
+    if (status.textContent !== said) status.textContent = said; // or it is read out again
     python.show(line);
-    if (level === "info" && awaited) {
+    if (level !== "error" && awaited) {
       clearTimeout(unchanged);
       unchanged = setTimeout(answered, NO_CHANGE_AFTER);
     }
