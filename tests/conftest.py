@@ -1,5 +1,7 @@
 """Fixtures: tiny random models for plumbing, the embedded model for truth."""
 
+import gc
+import importlib
 import importlib.util
 import os
 import shutil
@@ -17,7 +19,13 @@ from .tiny_model import save_tiny_model
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    folder = save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    # Every training collects garbage, and would go through 500,000 objects of these libraries.
+    for heavy in ("nnsight", "peft", "transformers.trainer"):
+        importlib.import_module(heavy)
+    gc.collect()
+    gc.freeze()
+    return folder
 
 
 @pytest.fixture(scope="session")

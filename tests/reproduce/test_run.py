@@ -27,7 +27,7 @@ def run(folder: Path, *more: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A whole run of scale tiny."""
     folder = tmp_path_factory.mktemp("reproduce")
     assert run(folder) == 0
@@ -206,33 +206,36 @@ def started(folder: Path) -> subprocess.Popen:
     )
 
 
-def assert_cells_are_those_of(whole: dict[str, dict], found: dict[str, dict]) -> None:
+def test_two_processes_share_the_work_and_one_ends_what_the_other_was_killed_in(
+    tmp_path: Path, tiny: Path
+):
+    processes = [started(tmp_path) for _ in range(2)]
+    chosen = tmp_path / "work" / "cells" / "weakness_pca-0" / "rows-0" / "manifest.json"
+    busy = tmp_path / "work" / "locks" / "cells" / "weakness_pca-0.lock"
+    deadline = time.monotonic() + 240
+    while not chosen.exists() and time.monotonic() < deadline:
+        assert not any(process.poll() for process in processes)
+        time.sleep(0.01)
+    assert chosen.exists()
+    assert not (tmp_path / "results" / "cells" / "weakness_pca-0.json").exists()
+    killed = next(process for process in processes if holds(process, busy))
+    killed.kill()  # between selection and training
+    assert killed.wait() == -signal.SIGKILL
+    other = next(process for process in processes if process is not killed)
+    complaints = other.communicate(timeout=240)[1]
+    assert other.returncode == 0, complaints
+
+    whole, found = cells(tiny), cells(tmp_path)
     assert set(found) == {n for n in whole if n.rpartition("-")[0] in ARMS_OF_A_SHORT_RUN}
     for name, cell in found.items():
         assert cell.get("picked") == whole[name].get("picked"), name
         np.testing.assert_allclose(cell["logprob"], whole[name]["logprob"], rtol=1e-4)
 
 
-def test_killed_between_selection_and_training_it_finds_the_same(tmp_path: Path, tiny: Path):
-    chosen = tmp_path / "work" / "cells" / "weakness_pca-0" / "rows-0" / "manifest.json"
-    process = started(tmp_path)
-    deadline = time.monotonic() + 180
-    while not chosen.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert chosen.exists()
-    assert not (tmp_path / "results" / "cells" / "weakness_pca-0.json").exists()
-
-    assert run(tmp_path, "--arms", *ARMS_OF_A_SHORT_RUN) == 0
-    assert_cells_are_those_of(cells(tiny), cells(tmp_path))
-
-
-def test_two_processes_share_the_work_from_the_beginning(tmp_path: Path, tiny: Path):
-    processes = [started(tmp_path) for _ in range(2)]
-    complaints = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], complaints
-    assert_cells_are_those_of(cells(tiny), cells(tmp_path))
+def holds(process: subprocess.Popen, file: Path) -> bool:
+    """Whether a process has a file open."""
+    opened = Path(f"/proc/{process.pid}/fd").iterdir()
+    return any(place.exists() and place.samefile(file) for place in opened)
 
 
 def test_numbers_are_kept_to_six_digits_and_what_is_none_is_null(tmp_path: Path):
