@@ -121,8 +121,6 @@ class Explorer(ExplorerRows):
         super().__init__(study, state)
         self._session = notebook_session()
         self._judging = Job(self._judged_so_far)
-        self._unheated: set[tuple[str, int]] = set()
-        self._heating.on_left_out(self._say_left_out)
         self._show()
         self._browse(self._state.found, say=False)
         self.on_msg(self._receive)
@@ -186,19 +184,6 @@ class Explorer(ExplorerRows):
     def _labelled(self, basis: str, axis: int, field: Field, value: str) -> None:
         self._label(basis, axis, field, value)
         self._show()
-
-    def _say_left_out(self, basis: str, rows: dict[int, str]) -> None:
-        """Say which rows have no heat, and why: in their place, and once in the status line."""
-        if basis != self._state.basis:
-            return
-        left_out = {str(row): why for row, why in rows.items()}
-        axis = self._state.axis
-        self.send({"type": "heat", "basis": basis, "axis": axis, "rows": {}, "left_out": left_out})
-        new = [row for row in rows if (basis, row) not in self._unheated]
-        self._unheated.update((basis, row) for row in new)
-        if new:
-            others = f" (and {len(new) - 1} more rows have none)" if len(new) > 1 else ""
-            self._say(f"row {new[0]} has no heat: {rows[new[0]]}{others}", "error")
 
     # ------------------------------------------------------------------------------- quality
 

@@ -189,11 +189,12 @@ class ExplorerRows(ExplorerPanels):
         self.setting = self.setting | {"heat": False}
         self._complain(error)
 
-    def _send_heat(self, basis: str, found: dict[int, Heat]) -> None:
-        """Send what tokens add on the axis that is looked at now."""
+    def _send_heat(self, basis: str, found: dict[int, Heat], left_out: dict[int, str]) -> None:
+        """Send what tokens add on the axis that is looked at now, or why a row has none."""
         state = self._state
         if basis != state.basis:
             return
         scale = self._study.basis(basis).scale_[state.axis] or 1.0
         rows = {str(row): heat_of_axis(heat, state.axis, scale) for row, heat in found.items()}
-        self.send({"type": "heat", "basis": basis, "axis": state.axis, "rows": rows})
+        about = {"type": "heat", "basis": basis, "axis": state.axis}
+        self.send(about | {"rows": rows, "left_out": {str(r): why for r, why in left_out.items()}})

@@ -15,8 +15,6 @@ AT_ONCE = 8
 KEPT = 256_000_000
 """Bytes of heat that stay in memory, of all axes at once."""
 
-LeftOut = Callable[[str, dict[int, str]], None]
-
 
 class Heating:
     """Computes heat in a thread of its own; what is asked for last counts.
@@ -25,7 +23,7 @@ class Heating:
     ----------
     study : Study
     arrived : callable
-        Gets the basis and ``row -> Heat``.
+        Gets the basis, ``row -> Heat``, and ``row -> why`` of rows that have none.
     failed : callable
         Gets an error: no row can be had.
     """
@@ -33,31 +31,24 @@ class Heating:
     def __init__(
         self,
         study: Study,
-        arrived: Callable[[str, dict[int, Heat]], None],
+        arrived: Callable[[str, dict[int, Heat], dict[int, str]], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self._study, self._arrived, self._failed = study, arrived, failed
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], Heat] = {}
         self._left_out: dict[tuple[str, int], str] = {}
-        self._say_left_out: LeftOut = lambda basis, rows: None
         self._bytes = 0
         self._basis = ""
         self._missing: list[int] = []
         self._is_running = False
 
-    def on_left_out(self, say: LeftOut) -> None:
-        """Have `say` called with the basis and ``row -> why`` of rows that have no heat."""
-        self._say_left_out = say
-
     def want(self, basis: str, rows: list[int]) -> None:
         """Ask for rows; those that are known arrive at once."""
         known = {row: heat for row in rows if (heat := self._of(basis, row)) is not None}
-        if known:
-            self._arrived(basis, known)
         left_out = {row: why for row in rows if (why := self._why_not(basis, row))}
-        if left_out:
-            self._say_left_out(basis, left_out)
+        if known or left_out:
+            self._arrived(basis, known, left_out)
         with self._lock:
             missing = [row for row in rows if row not in known and row not in left_out]
             self._basis, self._missing = basis, missing
@@ -94,11 +85,9 @@ class Heating:
                     return
             try:
                 found, left_out = self._computed(basis, rows)
-                self._arrived(basis, found)
-                if left_out:
-                    fingerprint = self._study.basis(basis).fingerprint
-                    self._left_out |= {(fingerprint, row): why for row, why in left_out.items()}
-                    self._say_left_out(basis, left_out)
+                fingerprint = self._study.basis(basis).fingerprint
+                self._left_out |= {(fingerprint, row): why for row, why in left_out.items()}
+                self._arrived(basis, found, left_out)
             except Exception as error:
                 with self._lock:
                     self._missing, self._is_running = [], False

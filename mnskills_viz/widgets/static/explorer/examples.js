@@ -69,7 +69,7 @@ function heatScale() {
       measure();
     },
     /** @param {HeatMessage} message */
-    add({ basis, axis, rows, left_out = {} }) {
+    add({ basis, axis, rows, left_out }) {
       const name = `${basis}/${axis}`;
       const known = axes.get(name);
       axes.delete(name); // the newest comes last

@@ -91,7 +91,7 @@ interface HeatMessage {
   axis: number;
   rows: Record<string, RowHeat>;
   /** Rows that the model could not read, and why. */
-  left_out?: Record<string, string>;
+  left_out: Record<string, string>;
 }
 interface Suggestion {
   label: string;
