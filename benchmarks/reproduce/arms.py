@@ -167,8 +167,8 @@ def _autoskill(ask: Ask) -> Selection:
 
     Layers but the first and the last, unscaled; the component and sign whose coordinate goes
     with correctness on the probe: the share of sampled answers that are right, or where that is
-    the same for all, the log-probability of the reference. Rows are those of the study, whose
-    tokens stand in the chat template and leave attention sinks out; the authors' do not.
+    the same for all, the log-probability of the reference. The authors leave out the first token
+    alone; here attention sinks of single layers are left out, too.
     """
     study, settings = ask.ground.study, ask.ground.settings
     study.graded(
@@ -178,8 +178,8 @@ def _autoskill(ask: Ask) -> Selection:
         max_new_tokens=settings.max_new_tokens,
         progress=ask.ground.progress,
     )
-    acts = study.activations
-    X = np.concatenate([acts.matrix(layer) for layer in acts.layers[1:-1]], axis=1)
+    acts = ask.ground.without_template()
+    X = np.concatenate([acts.matrix(layer) for layer in acts.layers], axis=1)
     basis = mn.PCABasis(n_axes=AUTHORS_AXES).fit(X[study.pool_rows])
     z = basis.transform(X)
     cosine = z / np.linalg.norm(X - basis.mean_, axis=1, keepdims=True)

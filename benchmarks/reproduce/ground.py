@@ -185,6 +185,20 @@ class Ground:
         if "influence" in self.settings.arms:
             for split in ("probe", "pool"):
                 study.sketch(split, self.progress)
+        if "autoskill" in self.settings.arms:
+            self.without_template()
+
+    def without_template(self) -> mn.Activations:
+        """Rows of question and solution as plain text, of all layers but the first and the last."""
+        model = mn.load_model(self.start)
+        model.tokenizer.chat_template = None
+        return mn.collect(
+            model,
+            self.study.corpus,
+            layers=self.study.activations.layers[1:-1],
+            store=self.work / "without-template.lance",
+            progress=self.progress,
+        )
 
     @cached_property
     def layer(self) -> int:

@@ -52,9 +52,8 @@ SHOWN: dict[str, About] = {
     "pilot_axis": About(NATIVE, "top of one axis, chosen by pilot trainings"),
     "autoskill": About(
         NATIVE,
-        "the authors' own recipe, but for: text inside the chat template, attention sinks left "
-        "out, correctness by sampled answers where they vary, else by the reference's "
-        "log-probability",
+        "the authors' own recipe, but for: attention sinks left out, correctness by sampled "
+        "answers where they vary, else by the reference's log-probability",
     ),
     "weakness_rotated": About(LADDER, "as weakness_pca, axes rotated within their span"),
     "weakness_subspace": About(LADDER, "as weakness_pca, in a random subspace"),

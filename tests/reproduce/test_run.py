@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import mnskills_viz as mn
 from benchmarks.reproduce.__main__ import main
@@ -16,6 +17,7 @@ from benchmarks.reproduce.arms import ARMS, Ask
 from benchmarks.reproduce.ground import Ground, corpora
 from benchmarks.reproduce.results import Results, rounded
 from benchmarks.reproduce.settings import AT_FULL, EVERYWHERE, settings_of
+from mnskills_viz.models import torch_module
 
 ROOT = Path(__file__).parents[2]
 TINY = settings_of("tiny")
@@ -142,6 +144,20 @@ def test_the_ladder_differs_in_its_axes_alone(ground: Ground):
     np.testing.assert_allclose(overlap, 1.0, atol=1e-4)
     assert np.linalg.svd(blind.components_ @ axes.components_.T, compute_uv=False).min() < 0.9
     assert turned.n_axes_ == blind.n_axes_ == axes.n_axes_
+
+
+def test_the_authors_recipe_reads_texts_without_the_template(ground: Ground):
+    acts, example = ground.without_template(), ground.study.corpus[0]
+    assert acts.layers == ground.study.activations.layers[1:-1]
+    model = mn.load_model(ground.start)
+    text = f"{example.prompt_text}\n{example.response}"
+    with torch.inference_mode():
+        read = torch_module(model)(
+            **model.tokenizer(text, return_tensors="pt"), output_hidden_states=True
+        )
+    for layer in acts.layers:
+        expected = read.hidden_states[layer + 1][0, 1:].float().mean(dim=0)
+        np.testing.assert_allclose(acts.matrix(layer)[0], expected, rtol=0.01, atol=5e-3)
 
 
 def test_nothing_that_is_kept_says_what_the_examples_say(tiny: Path):
