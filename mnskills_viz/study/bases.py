@@ -120,7 +120,8 @@ class StudyBases(StudyRows):
             gradients of pool examples, computed at the first time. ``"random"``: the control.
         layer : int, "auto" or "concat", optional
             Default: the block in the middle of the model. ``"auto"``: the one that `layers`
-            chooses.
+            chooses. Errors of held-out prompts are foretold nearly as well anywhere from a
+            quarter to four fifths of the depth (R2 0.81 to 0.84; see README).
         n_axes : int, float or "auto"
             Shares of the variance and ``"auto"`` are for PCA; see `PCABasis`.
         name : str, optional
