@@ -178,7 +178,7 @@ def _autoskill(ask: Ask) -> Selection:
         max_new_tokens=settings.max_new_tokens,
         progress=ask.ground.progress,
     )
-    acts = ask.ground.without_template()
+    acts = ask.ground.without_template
     X = np.concatenate([acts.matrix(layer) for layer in acts.layers], axis=1)
     basis = mn.PCABasis(n_axes=AUTHORS_AXES).fit(X[study.pool_rows])
     z = basis.transform(X)

@@ -186,8 +186,9 @@ class Ground:
             for split in ("probe", "pool"):
                 study.sketch(split, self.progress)
         if "autoskill" in self.settings.arms:
-            self.without_template()
+            _ = self.without_template
 
+    @cached_property
     def without_template(self) -> mn.Activations:
         """Rows of question and solution as plain text, of all layers but the first and the last."""
         model = mn.load_model(self.start)
