@@ -574,7 +574,6 @@ def test_badges_follow_when_quality_is_computed(study, tiny_study):
     assert explorer.status["text"].startswith("quality is being computed")
     explorer._handle_custom_msg({"type": "axis", "axis": 3}, [])
     explorer._judging.join(60)
-    assert explorer.status["text"].startswith("quality is computed")
     assert not explorer.setting["judging"]
     judged = mn.explore(tiny_study, BASIS)
     assert explorer.axes == judged.axes
@@ -615,6 +614,7 @@ def test_what_one_does_meanwhile_leaves_it_said_that_quality_is_being_computed(s
     while explorer.setting["judging"]:
         explorer._judging.join(60)
         time.sleep(0.01)
+    explorer._judging.join(60)  # a second one reads what the first kept, and may end at once
     assert explorer.status["text"] == "quality is computed, and kept"
 
 
