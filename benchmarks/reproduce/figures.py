@@ -264,38 +264,51 @@ def heat(title: str, said: str, shown: Heat) -> str:
 # ------------------------------------------------------------------------------------ curves
 
 
-def by_budget(
+MOST_NUMBERS = 30
+"""That fit below one panel."""
+
+
+def curves(
     title: str,
-    budgets: Sequence[int],
+    across: Sequence[int],
     panels: Mapping[str, Mapping[str, Sequence[float]]],
+    unit: str,
+    log: bool = False,
 ) -> str:
-    """Lines over budgets on a log scale, a panel a ruler.
+    """Lines over numbers, a panel beside the other.
 
     Parameters
     ----------
     title : str
-    budgets : sequence of int
+    across : sequence of int
         Ascending.
     panels : mapping of str to mapping of str to sequence of float
-        Ruler -> strategy -> a value for each budget.
+        Panel -> line -> a value for each number.
+    unit : str
+        Of the numbers.
+    log : bool
+        Whether equal ratios are equally far apart.
     """
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     looks = {name: SERIES[i % len(SERIES)].saying(name) for i, name in enumerate(names)}
     top, bottom, step = 74.0, 254.0, 100 / max(1, len(panels))
-    ends = math.log2(budgets[0]), math.log2(budgets[-1])
+    places = [math.log2(number) if log else float(number) for number in across]
+    every = -(-len(across) * len(panels) // MOST_NUMBERS)
+    numbers = {place: str(n) for place, n in [*zip(places, across, strict=True)][::every]}
 
     def parts() -> Iterator[Markup]:
         yield draw.text(title, 0, 12, font_weight="600")
         yield from key(list(looks.values()), 34)
-        for i, (ruler, lines) in enumerate(panels.items()):
-            across = Scale(ends[0], max(ends[1], ends[0] + 1), step * i + 5, step * (i + 1) - 3)
-            yield draw.text(f"ruler: {ruler}", across.left, top - 14, font_weight="600")
-            yield from _panel(lines, looks, budgets, across, (top, bottom))
-            yield draw.text("examples", across.right, bottom + 32, "end", faint=True)
+        for i, (panel, lines) in enumerate(panels.items()):
+            last = max(places[-1], places[0] + 1)
+            scale = Scale(places[0], last, step * i + 5, step * (i + 1) - 3)
+            yield draw.text(panel, scale.left, top - 14, font_weight="600")
+            yield from _panel(lines, looks, places, numbers, scale, (top, bottom))
+            yield draw.text(unit, scale.right, bottom + 32, "end", faint=True)
 
     said = "; ".join(
-        f"{ruler}, {name}: " + " ".join(f"{value:.3g}" for value in values)
-        for ruler, lines in panels.items()
+        f"{panel}{panel and ', '}{name}: " + " ".join(f"{value:.3g}" for value in values)
+        for panel, lines in panels.items()
         for name, values in lines.items()
     )
     return standing_alone(title, said, bottom + 38, parts())
@@ -304,7 +317,8 @@ def by_budget(
 def _panel(
     lines: Mapping[str, Sequence[float]],
     looks: Mapping[str, Look],
-    budgets: Sequence[int],
+    places: Sequence[float],
+    numbers: Mapping[float, str],
     across: Scale,
     place: tuple[float, float],
 ) -> Iterator[Markup]:
@@ -315,12 +329,11 @@ def _panel(
     for value in up.ticks(4):
         yield draw.line(across.left, up.at(value), across.right, up.at(value), 0.12)
         yield draw.text(f"{value:.3g}", across.left - 0.6, up.at(value) + 4, "end", faint=True)
-    for budget in budgets:
-        x = across.at(math.log2(budget))
-        yield draw.text(str(budget), x, place[1] + 16, "middle", faint=True)
+    for number, said in numbers.items():
+        yield draw.text(said, across.at(number), place[1] + 16, "middle", faint=True)
     for name, values in lines.items():
         look = looks[name]
-        xs = [across.at(math.log2(budget)) for budget in budgets]
+        xs = [across.at(number) for number in places]
         for i in range(len(xs) - 1):
             ends = {"x1": draw.pc(xs[i]), "x2": draw.pc(xs[i + 1])}
             y = {"y1": up.at(values[i]), "y2": up.at(values[i + 1])}

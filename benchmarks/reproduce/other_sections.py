@@ -1,4 +1,4 @@
-"""The parts of the report beside training: steering, safety, defaults, and how it was made."""
+"""The parts of the report beside training: steering, safety, and how it was made."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -122,8 +122,12 @@ def safety_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
     for ruler in safety["rulers"]:
         radii = log_radii(safety, ruler)
         panels[ruler] = {n: np.exp(r.mean(axis=0)).tolist() for n, r in radii.items()}
-    drawn["safety"] = figures.by_budget(
-        "Covering radius of held-out families, less is better", budgets, panels
+    drawn["safety"] = figures.curves(
+        "Covering radius of held-out families, less is better",
+        budgets,
+        {f"ruler: {ruler}": lines for ruler, lines in panels.items()},
+        "examples",
+        log=True,
     )
     yield "![Covering radius by budget](figures/safety.svg)\n"
     yield (
@@ -221,56 +225,6 @@ def refusal_part(stored: Stored) -> Iterator[str]:
                 *(f"{plain(100 * row[key], 1)} %" for key in ("rate_before", "rate_after")),
             ]
             for row in refusals["over_refusal"]
-        ),
-    )
-
-
-# ---------------------------------------------------------------------------------- defaults
-
-
-def defaults_part(stored: Stored) -> Iterator[str]:
-    """What was measured about the library's defaults, on the probe set alone."""
-    defaults = stored.defaults
-    if not defaults:
-        return
-    yield "## What decides the library's defaults\n"
-    yield (
-        f"How well coordinates of a prompt foretell the error of its example: held-out R² of "
-        f"{counted(defaults['errors'], 'probe example')}, 95 % over examples.\n"
-    )
-    yield from table(
-        ["axes of", "layer", "pooling", "number", "R²", "95 %"],
-        (
-            [
-                cell(row["kind"]),
-                cell(row["layer"]),
-                cell(row["pooling"]),
-                str(row["n_axes"]),
-                plain(row["r2"]),
-                f"{plain(row['low'])} to {plain(row['high'])}",
-            ]
-            for row in defaults["r2"]
-        ),
-    )
-    if best := defaults.get("chosen"):
-        yield (
-            f"Chosen by one half of the probe and tried on the other, "
-            f"{counted(best['choices'], 'time')}: R² {plain(best['r2_chosen'])}, against "
-            f"{plain(best['r2_default'])} of the library's default; a difference of "
-            f"{plain(best['difference'])} ({plain(best['low'])} to {plain(best['high'])}). Chosen "
-            f"most often, {best['times']} times: {cell(best['kind'])}, layer {best['layer']}, "
-            f"{cell(best['pooling'])} pooling, {counted(best['n_axes'], 'axis', 'axes')}.\n"
-        )
-    yield "Error that a quota rule finds in the other half, less the mean error of that half:\n"
-    yield from table(
-        ["rule", "excess error", "95 % of the ways to halve the probe"],
-        (
-            [
-                cell(row["rule"]),
-                plain(row["excess"], 4),
-                f"{plain(row['from'], 4)} to {plain(row['to'], 4)}",
-            ]
-            for row in defaults["quota"]
         ),
     )
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from mnskills_viz.files import write_text
 
 from .claims import claims
+from .defaults_sections import defaults_part
 from .design_sections import cost_part, plan_part
 from .other_sections import (
-    defaults_part,
     made_part,
     refusal_part,
     safety_part,
@@ -60,7 +60,7 @@ def write_report(results_folder: Path) -> Path:
         *steering_part(stored, drawn),
         *safety_part(stored, drawn),
         *refusal_part(stored),
-        *defaults_part(stored),
+        *defaults_part(stored, drawn),
         *made_part(stored),
     ]
     for name, svg in drawn.items():

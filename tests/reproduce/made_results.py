@@ -75,12 +75,26 @@ def make_results(folder: Path, seed: int = 0) -> Path:
     quota = {"rule": "equal", "excess": 0.0123, "from": -0.02, "to": 0.04}
     chosen = row | {"layer": 20, "times": 11, "choices": 20, "r2_chosen": 0.25, "r2_default": 0.21}
     chosen |= {"difference": 0.04, "low": -0.01, "high": 0.09}
-    defaults = {"errors": 500, "r2": [row | {"r2": 0.21, "low": 0.1, "high": 0.3}]}
-    write_json(
-        folder / "defaults.json",
-        defaults | {"quota": [quota], "chosen": chosen, "made_by": made_by()},
-    )
+    defaults = {"errors": 500, "r2": made_r2(generator), "quota": [quota], "chosen": chosen}
+    write_json(folder / "defaults.json", defaults | {"made_by": made_by()})
     return folder
+
+
+def made_r2(generator: np.random.Generator) -> list[dict[str, Any]]:
+    """Three layers and poolings, one of the layers by the number of axes; and two other kinds."""
+    where = [
+        ("pca", layer, pooling, n_axes)
+        for pooling in ("mean", "last")
+        for layer in (14, 15, 16)
+        for n_axes in ((16, 32, 64) if layer == 15 else (32,))
+    ]
+    where += [(kind, 15, "mean", 32) for kind in ("sae, fitted on whole examples", "subspace")]
+    rows = []
+    for kind, layer, pooling, n_axes in where:
+        low, r2, high = sorted(generator.uniform(0, 1, 3).round(6).tolist())
+        about = {"kind": kind, "layer": layer, "pooling": pooling, "n_axes": n_axes}
+        rows.append(about | {"r2": r2, "low": low, "high": high})
+    return rows
 
 
 def made_cell(

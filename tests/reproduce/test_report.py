@@ -718,15 +718,37 @@ def test_refusals_are_those_that_are_stored(report: str, results: Path) -> None:
         assert_shows(row["after"], 100 * one["rate_after"])
 
 
+def defaults_figure(results: Path) -> str:
+    return (results / "figures" / "defaults.svg").read_text(encoding="utf-8")
+
+
 def test_defaults_are_the_stored_ones(report: str, results: Path) -> None:
     defaults = read_json(results / "defaults.json")
-    r2, quota = tables_of(report, "## What decides the library's defaults")
-    for (_, row), one in zip(r2.iterrows(), defaults["r2"], strict=True):
-        assert row[["axes of", "layer", "pooling", "number"]].tolist() == [
-            str(one[key]) for key in ("kind", "layer", "pooling", "n_axes")
-        ]
-        assert_shows(row["R²"], one["r2"])
-        assert_shows(row["95 %"], one["low"], one["high"])
+    by_number, by_kind, by_layer, quota = tables_of(
+        report, "## What decides the library's defaults"
+    )
+    said = re.search(r"At layer (\d+), by the number", report)
+    title = re.search(r"R² by layer: (\d+) pca axes", defaults_figure(results))
+    assert said is not None
+    assert title is not None
+    layer, number = said[1], title[1]
+    shown = []
+    for table, key, fixed in (
+        (by_number, "n_axes", {"kind": "pca", "layer": layer}),
+        (by_layer, "layer", {"kind": "pca", "n_axes": number}),
+        (by_kind, "kind", {"layer": layer, "n_axes": number}),
+    ):
+        for _, row in table.iterrows():
+            for column, pooling in (("mean over tokens", "mean"), ("last token", "last")):
+                if column in row:
+                    where = {**fixed, key: row.iloc[0], "pooling": pooling}
+                    shown.append(where)
+                    (one,) = (
+                        r for r in defaults["r2"] if {name: str(r[name]) for name in where} == where
+                    )
+                    assert_shows(row[column], one["r2"], one["low"], one["high"])
+    # Those of that layer and number of axes stand in two tables.
+    assert len(shown) - len(set(by_layer.columns[1:])) == len(defaults["r2"])
     for (_, row), one in zip(quota.iterrows(), defaults["quota"], strict=True):
         assert row["rule"] == one["rule"]
         assert_shows(row["excess error"], one["excess"])
@@ -751,13 +773,15 @@ def test_the_machine_is_named(made: Path) -> None:
     assert facts["machines"] == "processor Abacus | 2, cores 2"
 
 
-def test_figures_show_the_numbers_of_the_tables(results: Path, long: pd.DataFrame) -> None:
-    """What a screen reader says of the forest and of both heats."""
+def test_figures_show_the_numbers_of_the_tables(
+    results: Path, report: str, long: pd.DataFrame
+) -> None:
+    """What a screen reader says of the forest, of both heats and of the curves by layer."""
     texts = {
         file.stem: ElementTree.parse(file).find(".//{*}desc").text or ""  # type: ignore[union-attr]
         for file in (results / "figures").glob("*.svg")
     }
-    assert set(texts) == {"effects", "categories", "picked", "steering", "safety"}
+    assert set(texts) == {"effects", "categories", "picked", "steering", "safety", "defaults"}
     there = [outcome for outcome in OUTCOMES if outcome in set(long["outcome"])]
     for part, outcome in zip(texts["effects"].split("; "), there, strict=True):
         scale = 1 if outcome == "logprob" else 100
@@ -776,6 +800,10 @@ def test_figures_show_the_numbers_of_the_tables(results: Path, long: pd.DataFram
     for part in texts["picked"].split("; "):
         arm, values = part.split(": ")
         assert_shows(values, *(100 * sums.loc[arm] / sums.loc[arm].sum()))
+    by_layer = tables_of(report, "## What decides the library's defaults")[2]
+    for part, column in zip(texts["defaults"].split("; "), by_layer.columns[1:], strict=True):
+        for value, shown in zip(part.split(": ")[1].split(), by_layer[column], strict=True):
+            assert float(value) == pytest.approx(float(shown.split()[0]), abs=0.00051)
 
 
 # --------------------------------------------------------------------------- as a piece of work
