@@ -8,6 +8,9 @@
 Figures go to ``results/SCALE`` beside this file, what is large to ``work/SCALE``; see `settings`
 for what each scale is made of. The report is written anew after every run, of what is there. The
 same command started twice, each with OMP_NUM_THREADS=1, shares the work of two cores.
+
+A start that is made anew has the same bytes only on the same kind of processor: sums in bfloat16
+are rounded otherwise on another. Whoever moves to another machine takes ``work/SCALE`` along.
 """
 
 import argparse

@@ -285,7 +285,8 @@ class Ground:
         if differ := [name for name in made if made[name] != found[name]]:
             raise mn.InputError(
                 f"{self.work} is not the start that the results are of ({', '.join(differ)} "
-                "differ): cells of two starts cannot be compared; choose another --results"
+                "differ): cells of two starts cannot be compared; bring the work folder that they "
+                "were made with, or choose another --results"
             )
 
     @property
