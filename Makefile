@@ -24,8 +24,9 @@ bench: .venv/dev.stamp  ## Every benchmark, one after the other
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 SCALE ?= tiny
-reproduce: .venv/dev.stamp  ## The paper's comparison: SCALE=tiny|small|full, MINUTES= MODEL= POOL= TEST=
-	$(BIN)/python -m benchmarks.reproduce --scale $(SCALE) $(foreach option,MINUTES MODEL POOL TEST,\
+REPRODUCE := MINUTES MODEL POOL TEST BUDGET BEHAVIOURS TEMPLATES TWINS WORK
+reproduce: .venv/dev.stamp  ## The paper's comparison: SCALE=tiny|small|full, MINUTES= MODEL= POOL= TEST= BUDGET= ...
+	$(BIN)/python -m benchmarks.reproduce --scale $(SCALE) $(foreach option,$(REPRODUCE),\
 	$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 clean:  ## Everything that was made here: environment, caches, the demo's study

@@ -5,9 +5,10 @@
     python -m benchmarks.reproduce --scale full --model Qwen/Qwen3-0.6B --pool gsm8k_train.jsonl \
         --test gsm8k_test.jsonl
 
-Figures go to ``results/SCALE`` beside this file, what is large to ``work/SCALE``; see `settings`
-for what each scale is made of. The report is written anew after every run, of what is there. The
-same command started twice, each with OMP_NUM_THREADS=1, shares the work of two cores.
+What is made goes to ``work/SCALE`` beside this file, figures and report to its folder ``results``;
+``results/`` beside it holds those of finished runs. See `settings` for what each scale is made
+of. The report is written anew after every run, of what is there. The same command started twice,
+each with OMP_NUM_THREADS=1, shares the work of two cores.
 
 A start that is made anew has the same bytes only on the same kind of processor: sums in bfloat16
 are rounded otherwise on another. Whoever moves to another machine takes ``work/SCALE`` along.
@@ -60,9 +61,9 @@ def main(given: list[str] | None = None) -> int:
             seeds=asked.seeds,
             arms=asked.arms and tuple(asked.arms),
         )
-        results = Results(asked.results or HERE / "results" / asked.scale)
+        work = asked.work or HERE / "work" / asked.scale
+        results = Results(asked.results or work / "results")
         if not asked.report:
-            work = asked.work or HERE / "work" / asked.scale
             left = _run(asked, settings, results, Ground(settings, work.absolute()), began)
             print(f"{left} parts are left; run the same again" if left else "all parts are done")
         print(f"report: {write_report(results.folder)}")
@@ -143,12 +144,18 @@ def _phases(
     is trained; then seed by seed, so that what is there after a stop is balanced.
     """
 
-    def cell(name: str, seed: int) -> Part:
-        def work() -> None:
+    def from_start(name: str, work: Callable[[], None]) -> Part:
+        def checked() -> None:
             ground.require(results.read("start"))
-            run_cell(ground, results, name, seed)
+            work()
 
-        return cell_name(name, seed), work
+        return name, checked
+
+    def cell(name: str, seed: int) -> Part:
+        return from_start(cell_name(name, seed), partial(run_cell, ground, results, name, seed))
+
+    def timed(name: str, work: Callable[[], dict[str, Any]]) -> Part:
+        return from_start(name, partial(_timed, results, name, work))
 
     seeds = range(settings.seeds)
     others = [name for name in settings.arms if name not in CONTROLS]
@@ -158,12 +165,12 @@ def _phases(
     yield [("plan", lambda: results.write("plan", plan(results.folder)))]
     yield [cell(name, seed) for seed in seeds for name in others]
     yield [
-        ("defaults", partial(_timed, results, "defaults", lambda: measure_defaults(ground))),
-        ("steering", partial(_timed, results, "steering", lambda: _steering(ground))),
-        ("safety", partial(_timed, results, "safety", lambda: _safety(asked, ground))),
+        timed("defaults", partial(measure_defaults, ground)),
+        timed("steering", partial(_steering, ground)),
+        timed("safety", partial(_safety, asked, ground)),
     ]
     if settings.refusals:
-        yield [("refusals", partial(_timed, results, "refusals", lambda: _refusals(asked, ground)))]
+        yield [timed("refusals", partial(_refusals, asked, ground))]
 
 
 def _timed(results: Results, name: str, work: Callable[[], dict[str, Any]]) -> None:
@@ -234,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--behaviours", type=Path, help="CSV of requests to be refused")
     parser.add_argument("--templates", type=Path, help="CSV of wrappers")
     parser.add_argument("--twins", type=Path, help="CSV of requests that only look alike")
-    parser.add_argument("--results", type=Path, help="folder of figures")
+    parser.add_argument("--results", type=Path, help="folder of figures and report")
     parser.add_argument("--work", type=Path, help="folder of what is large")
     parser.add_argument("--report", action="store_true", help="write the report again, run nothing")
     return parser

@@ -208,9 +208,14 @@ def _seen(
         said.append(
             f"{cell(one.ours)} {change(one.value, outcome)} "
             f"({between(one.low, one.high, outcome)}{f'; {share}' if share else ''}) against "
-            f"{cell(one.theirs)}, p {chance(level)}"
+            f"{cell(one.theirs)}, {_p(group, level)}"
         )
     return "; ".join(said) + f" [{UNITS[outcome]}]"
+
+
+def _p(group: Sequence[Evidence], level: float) -> str:
+    """A p-value, and what it is of where several are to be beaten."""
+    return f"p {'of beating all ' if len(group) > 1 else ''}{chance(level)}"
 
 
 # ----------------------------------------------------------------------- steering and safety
@@ -299,7 +304,7 @@ def _coverage(radii: Mapping[str, Array]) -> list[list[Evidence]]:
 def _radius_seen(group: Sequence[Evidence], p: float) -> str:
     """What a rule does to the radius, against the rival that it does worst against."""
     one = min(group, key=lambda item: item.value)
-    level = f", p {chance(p)}" if math.isfinite(p) else ""
+    level = f", {_p(group, p)}" if math.isfinite(p) else ""
     return (
         f"{cell(one.ours)}: radius {percent(math.expm1(-one.value), 1)} "
         f"({percent(math.expm1(-one.high), 1)} to {percent(math.expm1(-one.low), 1)}) "

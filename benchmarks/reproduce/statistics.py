@@ -89,6 +89,23 @@ def effect(found: Outcomes, outcome: str, arm: str, reference: str = REFERENCE) 
     return Effect(arm, reference, outcome, value, *ends, se, df, two_sided_p(value, se, df))
 
 
+def both(one: Effect) -> tuple[float, float]:
+    """95 % over problems and trainings together: the interval that belongs to `p`."""
+    half = t_quantile(1 - LEVEL / 2, one.df) * one.se
+    return one.value - half, one.value + half
+
+
+def own_seeds(
+    found: Outcomes, outcome: str, arm: str, reference: str = REFERENCE
+) -> tuple[float, float]:
+    """95 % over trainings from the differences of two arms alone: Student's t, paired by seed."""
+    difference = (found.of(outcome, arm) - found.of(outcome, reference)).mean(axis=1)
+    half = t_quantile(1 - LEVEL / 2, len(difference) - 1) * math.sqrt(
+        variance(difference) / len(difference)
+    )
+    return float(difference.mean()) - half, float(difference.mean()) + half
+
+
 def effects(found: Outcomes, outcome: str, reference: str = REFERENCE) -> list[Effect]:
     """Effects of all other arms against one, their p adjusted by Holm's method.
 

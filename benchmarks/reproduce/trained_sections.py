@@ -13,7 +13,9 @@ from .figures import Column, Dot, Heat
 from .outcomes import REFERENCE, UNTRAINED, Outcomes
 from .statistics import (
     Effect,
+    both,
     effects,
+    own_seeds,
     relative,
     share_of_training,
     standardized,
@@ -78,7 +80,7 @@ def found_in_words(stored: Stored, told: Sequence[Claim]) -> Iterator[str]:
     if (mde := detectable(stored.plan, "logprob")) is not None:
         said.append(
             f"The design was to find effects of {plain(mde, 4)} nats a token with a chance of "
-            "80 %; of smaller ones it can say little."
+            "80 %, before any correction for several arms; of smaller ones it can say little."
         )
     counts = Counter(claim.verdict for claim in told)
     tally = [f"{n} {VERDICTS[v][n > 1]}" for v, n in counts.most_common()]
@@ -138,11 +140,18 @@ def claim_table(told: Sequence[Claim]) -> Iterator[str]:
     )
     yield (
         "In brackets: from the lowest to the highest end of the 95 % intervals over problems and "
-        "over trainings. Against several arms the worst comparison is shown; p is that of beating "
-        "all, adjusted. The paper's figures are pass@1 and pass@8 of models of 3 and 8 billion "
+        "over trainings. Against several arms the worst comparison is shown, and p is of beating "
+        "each of them. p is two-sided and adjusted: beside a difference below 0 a small one says "
+        "that it is worse. The paper's figures are pass@1 and pass@8 of models of 3 and 8 billion "
         "parameters; they are taken as relative to what they are compared with.\n"
     )
     yield f"The rule. {RULE}\n"
+    yield (
+        "What the rule does not do: its intervals are not adjusted for the number of comparisons, "
+        "and those over problems and over trainings are each taken as if the other stood still; "
+        "the tables below have the interval of both. That something does not hold means that less "
+        "was seen than would count, not that there is nothing.\n"
+    )
 
 
 # ----------------------------------------------------------------------------------- effects
@@ -168,13 +177,15 @@ def effect_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
     yield (
         "Over problems: bootstrap, the same problems drawn for both arms and all seeds. Over "
         "trainings: Student's t on the residuals of arms x seeds, one for arms whose rows are "
-        "redrawn by seed and one for those with fixed rows. p: both together; Holm: adjusted for "
-        "all trained arms (`none` is not counted: that training does something is not the "
-        "question). Share of training: the effect as a share of what training on random rows "
-        "gives, random less none, over problems. d_z: mean over problems by their standard "
-        "deviation, and its bootstrap. The log-probability of a reference is in good part style: "
-        "most of its tokens are wording that another right answer need not share, so pass@k "
-        "stands beside it.\n"
+        "redrawn by seed and one for those with fixed rows. Both: the interval that belongs to p. "
+        "Its own seeds: Student's t on the differences of its own trainings from random's, as if "
+        "no other arm told how far trainings lie apart (added once two trainings an arm were "
+        "known; no verdict rests on it). Holm: p adjusted for all trained arms (`none` is not "
+        "counted: that training does something is not the question). Share of training: the "
+        "effect as a share of what training on random rows gives, random less none, over "
+        "problems. d_z: mean over problems by their standard deviation, and its bootstrap. The "
+        "log-probability of a reference is in good part style: most of its tokens are wording "
+        "that another right answer need not share, so pass@k stands beside it.\n"
     )
     yield from _noise_table(found)
     if stored.waiting:
@@ -237,7 +248,8 @@ def _column(stored: Stored, outcome: str, rows: Sequence[Effect]) -> Column:
 
 
 def _effect_table(found: Outcomes, outcome: str, rows: Sequence[Effect]) -> Iterator[str]:
-    head = ["arm", "effect", "over problems", "over trainings", "p", "p (Holm)"]
+    head = ["arm", "effect", "over problems", "over trainings", "both", "its own seeds"]
+    head += ["p", "p (Holm)"]
     head += ["share of training", "d_z"] if outcome == "logprob" else ["of random's", "d_z"]
     lines = []
     for one in rows:
@@ -250,6 +262,8 @@ def _effect_table(found: Outcomes, outcome: str, rows: Sequence[Effect]) -> Iter
                 change(one.value, outcome),
                 between(one.low, one.high, outcome),
                 between(one.seed_low, one.seed_high, outcome),
+                between(*both(one), outcome),
+                between(*own_seeds(found, outcome, one.arm), outcome),
                 chance(one.p),
                 chance(one.p_holm),
                 known if math.isfinite(share) else percent(math.nan),
@@ -283,18 +297,17 @@ def mean_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
     names = columns_of(problems["categories"])
     shown = [name if name in names else "others" for name in map(str, problems["categories"])]
     members = {name: np.array([one == name for one in shown]) for name in names}
-    yield "Mean log-probability by category of the test problems, nats a token:\n"
+    yield (
+        "Mean log-probability by category of the test problems, nats a token; the last column is "
+        "the mean of the others, each category counted alike:\n"
+    )
     yield from table(
-        ["arm", *(f"{cell(name)} ({int(rows.sum())})" for name, rows in members.items())],
+        ["arm", *(f"{cell(name)} ({int(rows.sum())})" for name, rows in members.items()), "alike"],
         (
-            [
-                cell(arm),
-                *(
-                    level(float(found.of("logprob", arm)[:, rows].mean()), "logprob")
-                    for rows in members.values()
-                ),
-            ]
+            [cell(arm), *(level(one, "logprob") for one in [*means, float(np.mean(means))])]
             for arm in found.arms
+            for values in [found.of("logprob", arm)]
+            for means in [[float(values[:, rows].mean()) for rows in members.values()]]
         ),
     )
     others = [arm for arm in found.trained if arm != REFERENCE]

@@ -247,6 +247,8 @@ def compared(long: pd.DataFrame, outcome: str, arm: str, reference: str) -> dict
         "d_z": value / by_problem.std(ddof=1) if by_problem.std(ddof=1) else math.nan,
         "d_low": float(np.quantile(ratios, 0.025)),
         "d_high": float(np.quantile(ratios, 0.975)),
+        "both": stats.t.ppf(0.975, df_all) * math.sqrt(seeds + problems),
+        "own": stats.t.ppf(0.975, n_seeds - 1) * stats.sem(d.mean(axis=1)),
     }
 
 
@@ -297,6 +299,9 @@ def test_effects_are_those_of_the_cells(
         assert_shows(row["effect"], scale * one["value"])
         assert_shows(row["over problems"], scale * one["low"], scale * one["high"])
         assert_shows(row["over trainings"], scale * one["seed_low"], scale * one["seed_high"])
+        for name, half in (("both", one["both"]), ("its own seeds", one["own"])):
+            ends = one["value"] - half, one["value"] + half
+            assert_shows(row[name], *(scale * end for end in ends))
         assert_p(row["p"], one["p"])
         if math.isnan(one["d_z"]):
             assert row["d_z"] == "–"
@@ -329,7 +334,9 @@ def test_means_are_those_of_the_cells(report: str, long: pd.DataFrame) -> None:
     means = rows.groupby(["arm", "category"])["value"].mean()
     counts = rows.groupby("category")["id"].nunique()
     for _, row in by_category.iterrows():
-        for name in by_category.columns[1:]:
+        alike = means[row["arm"]].to_numpy().mean()
+        assert_shows(row["alike"], alike)
+        for name in by_category.columns[1:-1]:
             category, n = re.fullmatch(r"(.*) \((\d+)\)", name).groups()  # type: ignore[union-attr]
             assert int(n) == counts[category]
             assert_shows(row[name], means[row["arm"], category])
@@ -558,7 +565,8 @@ def test_claims_of_arms_are_judged_by_the_rule(
                 *(scale * value for value in (worst["value"], *ends)),
                 *(100 * share for share in shares),
             )
-            assert_p(said.rsplit(", p ", 1)[1], p[arm])
+            assert ("of beating all" in said) == (len(rivals) > 1)
+            assert_p(said.rsplit(", p ", 1)[1].removeprefix("of beating all "), p[arm])
         verdict = HOLDS if any(shown) else DOES_NOT if all(failed) else TOO_SMALL
         assert row["verdict"] == verdict, text
     if set(native) | set(human) <= set(long["arm"]):
@@ -601,7 +609,8 @@ def test_steering_is_that_of_the_stored_answers(report: str, results: Path) -> N
         assert f"against {worst}, p" in said
         shown = said.removeprefix(plain(steering["chosen"][f"pass@{k}"])).split(" against ")[0]
         assert_shows(shown, *(100 * v for v in (against[worst].mean(), *bootstrap(against[worst]))))
-        assert_p(said.rsplit(", p ", 1)[1].split(" [")[0], p)
+        level = said.rsplit(", p ", 1)[1].split(" [")[0]
+        assert_p(level.removeprefix("of beating all "), p)
         failed = any(bootstrap(d)[1] < claimed for d in against.values())
         holds = p < 0.05 and min(bootstrap(d)[0] for d in against.values()) > 0
         assert verdict == (HOLDS if holds else DOES_NOT if failed else TOO_SMALL)
@@ -688,7 +697,7 @@ def test_safety_is_that_of_the_stored_table(report: str, results: Path) -> None:
             if ruler == rulers[0]:
                 assert level == ""
             else:
-                assert_p(level.removeprefix(", p "), p[str(key)])
+                assert_p(level.removeprefix(", p of beating all "), p[str(key)])
                 holds.append(min(one.low for one in intervals) > 0 and p[str(key)] < 0.05)
         expected = HOLDS if any(holds) else DOES_NOT if all(fails) else TOO_SMALL
         assert verdict == (NOT_JUDGED if ruler == rulers[0] else expected)
