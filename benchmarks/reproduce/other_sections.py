@@ -117,6 +117,9 @@ def safety_part(stored: Stored, drawn: Drawings) -> Iterator[str]:
         f"in {cell(safety['rulers'][0])}, which favours it, so by that ruler there is no verdict; "
         "by text the space is that of textual diversity, which it favours in turn.\n"
     )
+    if files := data.get("files"):
+        named = [f"{cell(name)} (SHA-256 {sha[:12]}…)" for name, sha in files.items()]
+        yield f"Prompts are made of {listed(named)}.\n"
     budgets = safety["budgets"]
     panels: dict[str, dict[str, list[float]]] = {}
     for ruler in safety["rulers"]:
@@ -291,17 +294,20 @@ def _machine_part(stored: Stored) -> Iterator[str]:
     yield f"{commands[0]} --report   # this report alone"
     yield "```\n"
     yield (
-        "Each goes on where it was stopped. Every number above is computed from the JSON files "
-        "beside this one.\n"
+        "Each goes on where it was stopped; with --results FOLDER the second takes the figures of "
+        "any folder. Every number above is computed from the JSON files beside this one.\n"
     )
 
 
 def _each(parts: list[dict[str, Any]], key: str) -> str:
-    """The different values that parts have, each once, in order."""
+    """The different values that parts have, in order; of several, how many parts have each."""
 
     def said(value: Any) -> str:
         if isinstance(value, dict):
             return ", ".join(f"{name} {one}" for name, one in value.items() if one is not None)
         return str(value)
 
-    return "; ".join(sorted({said(part[key]) for part in parts if key in part})) or UNKNOWN
+    counts = sorted(Counter(said(part[key]) for part in parts if key in part).items())
+    if len(counts) == 1:
+        return counts[0][0]
+    return "; ".join(f"{value} ({counted(n, 'part')})" for value, n in counts) or UNKNOWN

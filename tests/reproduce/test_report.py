@@ -271,6 +271,13 @@ def assert_p(text: str, p: float) -> None:
         assert_shows(text, p)
 
 
+def test_the_small_run_is_kept_whole() -> None:
+    assert "small" in KEPT
+    settings = read_json(FOLDER / "small" / "settings.json")["settings"]
+    every = {f"{arm}-{seed}" for arm in settings["arms"] for seed in range(settings["seeds"])}
+    assert every == {file.stem for file in (FOLDER / "small" / "cells").iterdir()}
+
+
 # ------------------------------------------------------------------------------- the figures
 
 
@@ -777,6 +784,28 @@ def test_time_is_the_sum_of_all_parts(report: str, results: Path) -> None:
     assert_shows(facts["hours in all"], sum(seconds) / 3600)
 
 
+def test_facts_are_the_stored_ones(report: str, results: Path) -> None:
+    """Settings, model, corpora, warm-up and bases: each value, its numbers to three digits."""
+    start, settings = read_json(results / "start.json"), read_json(results / "settings.json")
+    tables = tables_of(report, "## Settings")
+    stored = {"setting": {"scale": settings["scale"], **settings["settings"]}}
+    stored |= {name: start[name] for name in ("model", "corpus", "warmup") if name in start}
+    if start.get("bases"):
+        stored["basis"] = start["bases"]
+    assert [table.columns[0] for table in tables] == list(stored)
+    for table, facts in zip(tables, stored.values(), strict=True):
+        shown = [
+            f"{key} {one}" if isinstance(value, dict) else str(one)
+            for value in facts.values()
+            if value is not None
+            for key, one in (value.items() if isinstance(value, dict) else [("", value)])
+        ]
+        words = " ".join(table["value"]).replace(",", "")
+        for one in shown:
+            text = plain(one).strip("[]").replace("'", "").replace(",", "")
+            assert text in words, (text, words)
+
+
 def test_the_machine_is_named(made: Path) -> None:
     facts = tables_of((made / "report.md").read_text(), "## Made by")[0].set_index("what")["value"]
     assert facts["machines"] == "processor Abacus | 2, cores 2"
@@ -809,6 +838,20 @@ def test_figures_show_the_numbers_of_the_tables(
     for part in texts["picked"].split("; "):
         arm, values = part.split(": ")
         assert_shows(values, *(100 * sums.loc[arm] / sums.loc[arm].sum()))
+    ways, _ = tables_of(report, "## Steering at inference")
+    ways = ways.set_index("answered by").drop("unsteered")
+    effects = ways["against unsteered (points)"]  # a column for each outcome
+    for place, part in enumerate(texts["steering"].split("; ")):
+        shown = dict(item.rsplit(" ", 1) for item in re.split(r", (?!as )", part.split(": ", 1)[1]))
+        assert {*shown} == {*ways.index}
+        for name, number in shown.items():
+            assert number == effects.loc[name].iloc[place].replace("-", "−")
+    radii = tables_of(report, "## Safety: coverage of attack families that were not seen")[0]
+    for part, (_, row) in zip(texts["safety"].split("; "), radii.iterrows(), strict=True):
+        name, values = part.split(": ", 2)[1:]
+        assert name == f"{row['ruler']}, {row['strategy']}"
+        for value, shown in zip(values.split(), row.iloc[2:], strict=False):
+            assert float(value) == pytest.approx(float(shown), rel=0.0051)
     by_layer = tables_of(report, "## What decides the library's defaults")[2]
     for part, column in zip(texts["defaults"].split("; "), by_layer.columns[1:], strict=True):
         for value, shown in zip(part.split(": ")[1].split(), by_layer[column], strict=True):
