@@ -113,25 +113,32 @@ def coverage(
 def nearest_distances(targets: FloatArray, chosen: FloatArray) -> Float64Array:
     """Euclidean distance of each row of `targets` [h, k] to the nearest of `chosen` [m, k].
 
-    Squares are expanded and computed in blocks, in float32, to find the nearest; the distance to
-    that one is then computed as it stands, in float64. [h]
+    Squares are expanded and computed in blocks, in float32, to find those that rounding leaves in
+    question; the distances to these are then computed as they stand, in float64. [h]
     """
     shift = chosen.mean(axis=0, dtype=np.float64)
     moved = (chosen - shift).astype(np.float32)
     # |a - b|^2 = |a|^2 + (-2 a b' + |b|^2): the bracket is one product with a column of ones.
-    factors = np.concatenate([-2 * moved, np.einsum("ij,ij->i", moved, moved)[:, None]], axis=1)
-    factors = np.ascontiguousarray(factors.T)
-    distances = np.empty(len(targets))
+    lengths = np.einsum("ij,ij->i", moved, moved)
+    factors = np.ascontiguousarray(np.concatenate([-2 * moved, lengths[:, None]], axis=1).T)
+    rounding = 4 * len(factors) * float(np.finfo(np.float32).eps)
+    squares = np.full(len(targets), np.inf)
     step = max(1, PAIRS_AT_ONCE // max(len(chosen), chosen.shape[1]))
+    pairs = max(1, PAIRS_AT_ONCE // chosen.shape[1])
     for start in range(0, len(targets), step):
         block = targets[start : start + step].astype(np.float64)
         ones = np.ones((len(block), 1), dtype=np.float32)
-        near = (
-            np.concatenate([(block - shift).astype(np.float32), ones], axis=1) @ factors
-        ).argmin(axis=1)
-        apart = block - chosen[near]
-        distances[start : start + step] = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-    return distances
+        rows = np.concatenate([(block - shift).astype(np.float32), ones], axis=1)
+        expanded = rows @ factors
+        # The product's terms are as large as |b|^2 + 2 |a| |b| at most.
+        sizes = lengths.max() + 2 * np.sqrt(lengths.max() * np.einsum("ij,ij->i", rows, rows))
+        bound = expanded.min(axis=1) + rounding * sizes
+        row, near = np.nonzero(~(expanded > bound[:, None]))  # what is not a number stays in
+        for part in range(0, len(row), pairs):
+            here = slice(part, part + pairs)
+            apart = block[row[here]] - chosen[near[here]]
+            np.minimum.at(squares, start + row[here], np.einsum("ij,ij->i", apart, apart))
+    return np.asarray(np.sqrt(squares))
 
 
 def _bins(z: FloatArray, medians: FloatArray) -> set[bytes]:

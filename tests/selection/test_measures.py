@@ -46,6 +46,15 @@ def test_every_measure_is_that_of_brute_force(seed, n, k, m, dtype, held):
     assert found.empty_bins == len(side - filled) / len(side)
 
 
+def test_of_two_rows_that_float32_cannot_tell_apart_the_nearer_is_taken():
+    far = np.array([[3.0], [-3.0]])  # they keep the middle at 0, and products large
+    for seed in range(200):
+        near = 2 + 1e-3 * np.random.default_rng(seed).normal(size=(8, 1))
+        chosen = np.concatenate([near[1:], far])
+        (found,) = nearest_distances(near[:1], chosen)
+        assert found == pytest.approx(np.abs(near[0] - chosen).min(), abs=1e-12)
+
+
 def test_blocks_change_nothing(monkeypatch):
     draw = np.random.default_rng(0)
     targets, chosen = draw.normal(size=(500, 6)), draw.normal(size=(40, 6))
